@@ -1,0 +1,541 @@
+package cdc
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// Relay makes every decision of one replica as a pure step function: an input
+// and the time go in, effects come out. It owns no goroutine, socket, clock or
+// logger, so a simulation can drive it through any history. The zero value is
+// not usable; NewRelay makes one.
+//
+// Its life is a circle: inspect, advise, attach, open, facts, stream, close.
+// Every error of either side leads to close and to the start of the circle;
+// there is no second way to recover.
+type Relay struct {
+	cfg    RelayConfig
+	random *rand.Rand
+
+	phase Phase
+	busy  bool // an action is with the worker and has not been answered
+	state State
+	cause *Problem
+	since time.Time
+
+	wakeAt   time.Time // waiting: when the next start begins
+	failures failures
+	setup    *Problem // found by inspect; judged when it is known whether anything was ever recorded
+	advised  bool     // identity was judged in this start
+	limits   BatchLimits
+	stopping bool // orderly stop was asked for
+	ending   *Problem
+	drainBy  time.Time
+
+	source SourceFacts
+	kafka  KafkaFacts
+	topics map[Topic]TopicFacts
+
+	clock      clockOffset
+	caughtUpAt time.Time // on the server's clock: nothing committed before it is owed
+
+	life
+}
+
+// life is the state of one connection; it is made anew at every attach.
+type life struct {
+	attached       bool
+	statusInterval time.Duration
+	nextStatus     time.Time
+	lastStatus     time.Time
+	stream         streaming
+}
+
+// RelayConfig is what decisions depend on.
+type RelayConfig struct {
+	Mode     Mode
+	Identity Identity
+	Limits   BatchLimits
+	Router   Router
+	// Once stops in good order when everything committed before the start is in Kafka.
+	Once bool
+	// DrainTimeout bounds how long complete rows may still be published after
+	// the stream ended or a stop was asked for; default 20 s.
+	DrainTimeout time.Duration
+	// Seed makes the jitter of a simulation repeatable.
+	Seed uint64
+}
+
+// Identity is what the relay writes into its position records about itself.
+type Identity struct {
+	Slot             string
+	TransactionalIDs TransactionalIDs
+	RelayVersion     string
+	Host             string
+}
+
+// Times of the relay's own rhythm; delivery.md says why each.
+const (
+	standbyPoll      = 200 * time.Millisecond
+	idleRecordEvery  = 10 * time.Second
+	quietRecordEvery = 24 * time.Hour
+	progressStatus   = time.Second            // an acknowledgement follows progress within this
+	shutdownReply    = 100 * time.Millisecond // answers without progress are not given more often
+	backoffFirst     = 100 * time.Millisecond
+	backoffMax       = 2 * time.Second
+	stalledAfter     = 10 // the same failure at the same position
+)
+
+// Phase is where the relay stands in its circle.
+type Phase uint8
+
+// The phases.
+const (
+	PhaseWaiting Phase = iota
+	PhaseInspecting
+	PhaseAdvising
+	PhaseAttaching
+	PhaseOpening
+	PhaseFacts
+	PhaseStreaming
+	PhaseDraining // reading has ended, what is complete is still published
+	PhaseClosing
+	PhaseFinished
+)
+
+// InputKind tells what an Input reports.
+type InputKind uint8
+
+// The inputs. Each but Tick, Message, StreamLost and Stop answers one action.
+const (
+	InputTick InputKind = iota
+	InputInspected
+	InputAdvised
+	InputAttached
+	InputOpened
+	InputFacts
+	InputTopic
+	InputPublished
+	InputClosed
+	InputMessage
+	InputStreamLost
+	InputStop
+)
+
+// Input is one event from outside.
+type Input struct {
+	Kind           InputKind
+	Err            error
+	Source         SourceFacts   // Inspected, Facts
+	Kafka          KafkaFacts    // Advised, Opened
+	Topic          TopicFacts    // Topic
+	StatusInterval time.Duration // Attached
+	Message        *Message      // Message; only valid during the step
+}
+
+// Action is what the worker is to do next; it is answered by one Input.
+type Action uint8
+
+// The actions. Close may be given while another action is with the worker: that
+// one's context is cancelled and its answer dropped.
+const (
+	ActionNone Action = iota
+	ActionInspect
+	ActionAdvise
+	ActionAttach
+	ActionOpen
+	ActionFacts
+	ActionTopic
+	ActionPublish
+	ActionClose
+)
+
+// Effects are what one step asks for, in this order: status, action, transition.
+type Effects struct {
+	Status         bool // send a status now
+	Confirm        LSN  // its value; 0 acknowledges nothing
+	ReplyRequested bool
+
+	Action Action
+	Topic  Topic  // ActionTopic
+	Batch  *Batch // ActionPublish
+
+	Transition *Transition
+	Finished   bool     // the relay is done
+	Problem    *Problem // with Finished: the halt; nil after an orderly stop
+}
+
+// Transition is a change of state, or a further failure in the same state.
+type Transition struct {
+	From, To State
+	Cause    *Problem
+	Failures int // how often this cause was seen in a row at this position
+}
+
+// NewRelay returns a relay that starts at its first Tick.
+func NewRelay(cfg RelayConfig, now time.Time) *Relay {
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = 20 * time.Second
+	}
+	return &Relay{
+		cfg: cfg, limits: cfg.Limits, state: StateStarting, since: now, wakeAt: now,
+		random: rand.New(rand.NewPCG(cfg.Seed, 0)),
+	}
+}
+
+// Step takes one input at time now and returns what is to be done about it.
+func (r *Relay) Step(in Input, now time.Time) Effects {
+	var eff Effects
+	if r.phase == PhaseFinished {
+		return eff
+	}
+	switch in.Kind {
+	case InputTick:
+	case InputStop:
+		r.stop(&eff, now)
+	case InputMessage:
+		if r.phase == PhaseStreaming {
+			r.receive(in.Message, &eff, now)
+		}
+	case InputStreamLost:
+		r.streamLost(in.Err, &eff, now)
+	case InputClosed:
+		r.busy = false
+		r.closed(&eff, now)
+	default:
+		r.answer(in, &eff, now)
+	}
+	r.advance(&eff, now)
+	return eff
+}
+
+// answer takes the worker's answer to the action of the current phase.
+func (r *Relay) answer(in Input, eff *Effects, now time.Time) {
+	if r.phase == PhaseClosing {
+		return // its action was cancelled by Close
+	}
+	r.busy = false
+	switch in.Kind {
+	case InputInspected:
+		r.inspected(in, eff, now)
+	case InputAdvised:
+		r.adviseAnswered(in, eff, now)
+	case InputAttached:
+		r.attachAnswered(in, eff, now)
+	case InputOpened:
+		r.opened(in, eff, now)
+	case InputFacts:
+		r.factsRead(in, eff, now)
+	case InputTopic:
+		r.topicRead(in, eff, now)
+	case InputPublished:
+		r.published(in.Err, eff, now)
+	}
+}
+
+// advance does what is due by time or has become possible.
+func (r *Relay) advance(eff *Effects, now time.Time) {
+	if r.phase == PhaseWaiting && !now.Before(r.wakeAt) && !r.stopping {
+		r.act(eff, PhaseInspecting, ActionInspect)
+	}
+	if r.phase == PhaseStreaming || r.phase == PhaseDraining {
+		r.settle(eff, now)
+	}
+	if r.attached && r.phase != PhaseClosing && !eff.Status && !now.Before(r.nextStatus) {
+		r.status(eff, now)
+	}
+}
+
+func (r *Relay) act(eff *Effects, phase Phase, action Action) {
+	r.phase, r.busy = phase, true
+	eff.Action = action
+}
+
+func (r *Relay) inspected(in Input, eff *Effects, now time.Time) {
+	r.setup = nil
+	if in.Err != nil {
+		problem := AsProblem(in.Err)
+		if problem.Treatment != Setup {
+			r.fail(problem, eff)
+			return
+		}
+		r.setup = problem
+	}
+	r.source = in.Source
+	if !r.advised || r.setup != nil {
+		r.act(eff, PhaseAdvising, ActionAdvise)
+		return
+	}
+	r.attachOrStandBy(eff, now)
+}
+
+func (r *Relay) adviseAnswered(in Input, eff *Effects, now time.Time) {
+	if in.Err != nil {
+		r.fail(r.judgeSetup(AsProblem(in.Err), nil), eff)
+		return
+	}
+	r.kafka = in.Kafka
+	if r.setup != nil {
+		r.fail(r.judgeSetup(r.setup, in.Kafka.Record), eff)
+		return
+	}
+	if problem := DecideIdentity(in.Kafka, r.source, r.cfg.Mode); problem != nil {
+		r.fail(problem, eff)
+		return
+	}
+	r.advised = true
+	r.attachOrStandBy(eff, now)
+}
+
+// judgeSetup decides what a setup problem means: nothing was ever recorded, so
+// it is a first start and a person must act; or the relay ran before, then it
+// is the halt that it names, or something that comes back.
+func (r *Relay) judgeSetup(problem *Problem, record *PositionRecord) *Problem {
+	if problem.Treatment != Setup {
+		return problem
+	}
+	judged := *problem
+	switch {
+	case record == nil || record.LastRow == nil:
+		judged.Treatment, judged.Reason = Halt, HaltSetup
+	case problem.Reason != "":
+		judged.Treatment = Halt
+	default:
+		judged.Treatment = Retry
+	}
+	return &judged
+}
+
+func (r *Relay) attachOrStandBy(eff *Effects, now time.Time) {
+	if r.source.Slot.Active {
+		r.standBy(eff, now)
+		return
+	}
+	r.act(eff, PhaseAttaching, ActionAttach)
+}
+
+// standBy waits for the slot; looking over SQL spares the server's log the
+// error that START_REPLICATION would write there five times a second.
+func (r *Relay) standBy(eff *Effects, now time.Time) {
+	r.failures.reset()
+	r.phase = PhaseWaiting
+	r.wakeAt = now.Add(r.jitter(standbyPoll))
+	r.moveTo(StateStandby, nil, eff, now)
+}
+
+func (r *Relay) attachAnswered(in Input, eff *Effects, now time.Time) {
+	if errors.Is(in.Err, ErrSlotActive) {
+		r.standBy(eff, now)
+		return
+	}
+	if in.Err != nil {
+		r.fail(AsProblem(in.Err), eff)
+		return
+	}
+	r.life = life{attached: true, statusInterval: in.StatusInterval, nextStatus: now}
+	r.act(eff, PhaseOpening, ActionOpen)
+}
+
+func (r *Relay) opened(in Input, eff *Effects, now time.Time) {
+	if in.Err != nil {
+		r.fail(r.judgeSetup(AsProblem(in.Err), r.kafka.Record), eff)
+		return
+	}
+	r.kafka = in.Kafka
+	r.act(eff, PhaseFacts, ActionFacts)
+}
+
+func (r *Relay) factsRead(in Input, eff *Effects, now time.Time) {
+	if in.Err != nil {
+		r.fail(r.judgeSetup(AsProblem(in.Err), r.kafka.Record), eff)
+		return
+	}
+	r.source = in.Source
+	resume, problem := Decide(r.kafka, r.source, r.cfg.Mode)
+	if problem != nil {
+		r.fail(problem, eff)
+		return
+	}
+	r.topics = pinnedTopics(r.kafka)
+	r.stream = newStreaming(r, resume, now)
+	r.phase = PhaseStreaming
+	r.moveTo(StateStreaming, nil, eff, now)
+	r.status(eff, now)
+}
+
+// pinnedTopics are the facts of topics that need no further look-up, with the
+// partition count that was pinned: partitions added later stay unused.
+func pinnedTopics(kafka KafkaFacts) map[Topic]TopicFacts {
+	topics := make(map[Topic]TopicFacts, len(kafka.Pins))
+	for _, pin := range kafka.Pins {
+		if facts, ok := kafka.Topics[pin.Topic]; ok {
+			facts.TopicPin = pin
+			topics[pin.Topic] = facts
+		}
+	}
+	return topics
+}
+
+// status sends the mark that may be acknowledged now.
+func (r *Relay) status(eff *Effects, now time.Time) {
+	eff.Status = true
+	if r.phase == PhaseStreaming || r.phase == PhaseDraining {
+		eff.Confirm = r.stream.progress.nextConfirmed(r.stream.owedFrom())
+		r.stream.progress.acceptConfirmed(eff.Confirm)
+		eff.ReplyRequested = r.cfg.Once || now.Sub(r.stream.heardAt) > r.statusInterval
+	}
+	r.lastStatus = now
+	r.nextStatus = now.Add(r.statusInterval)
+}
+
+func (r *Relay) statusBy(at time.Time) {
+	if at.Before(r.nextStatus) {
+		r.nextStatus = at
+	}
+}
+
+// streamLost ends reading. What was received completely is still published:
+// fencing keeps that safe without the slot, and rows before an undecodable one
+// would otherwise never get through.
+func (r *Relay) streamLost(err error, eff *Effects, now time.Time) {
+	problem := AsProblem(err)
+	r.attached = false
+	if r.phase == PhaseStreaming {
+		r.endReading(problem, eff, now)
+		return
+	}
+	if r.phase != PhaseDraining && r.phase != PhaseClosing {
+		r.fail(problem, eff)
+	}
+}
+
+// endReading lets what was received completely be published before both sides
+// are closed. A halt does not: what the database says is in doubt.
+func (r *Relay) endReading(problem *Problem, eff *Effects, now time.Time) {
+	if problem != nil && problem.Treatment == Halt {
+		r.fail(problem, eff)
+		return
+	}
+	r.phase, r.ending, r.drainBy = PhaseDraining, problem, now.Add(r.cfg.DrainTimeout)
+}
+
+func (r *Relay) stop(eff *Effects, now time.Time) {
+	if r.stopping {
+		return
+	}
+	r.stopping = true
+	r.moveTo(StateStopping, nil, eff, now)
+	switch r.phase {
+	case PhaseStreaming:
+		r.endReading(nil, eff, now)
+	case PhaseDraining, PhaseClosing:
+	default:
+		r.close(eff, nil)
+	}
+}
+
+// fail closes both sides and remembers why.
+func (r *Relay) fail(problem *Problem, eff *Effects) {
+	if errors.Is(problem, ErrTransactionTimeout) {
+		r.limits = r.limits.Halved()
+	}
+	r.close(eff, problem)
+}
+
+func (r *Relay) close(eff *Effects, problem *Problem) {
+	r.phase, r.busy, r.ending = PhaseClosing, true, problem
+	eff.Action, eff.Batch, eff.Topic = ActionClose, nil, ""
+}
+
+func (r *Relay) closed(eff *Effects, now time.Time) {
+	r.life = life{}
+	r.advised = false
+	problem := r.ending
+	if problem != nil && problem.Treatment == Undecodable {
+		problem = r.judgeUndecodable(problem)
+	}
+	switch {
+	case problem != nil && problem.Treatment == Halt:
+		r.phase = PhaseFinished
+		r.moveTo(StateHalted, problem, eff, now)
+		eff.Finished, eff.Problem = true, problem
+	case r.stopping:
+		r.phase = PhaseFinished
+		eff.Finished = true
+	case problem == nil: // --once is through
+		r.stopping = true
+		r.moveTo(StateStopping, nil, eff, now)
+		r.phase = PhaseFinished
+		eff.Finished = true
+	default:
+		r.retry(problem, eff, now)
+	}
+}
+
+func (r *Relay) retry(problem *Problem, eff *Effects, now time.Time) {
+	n := r.failures.note(problem, r.recordedPosition())
+	r.phase = PhaseWaiting
+	r.wakeAt = now.Add(r.jitter(backoff(n)))
+	state := StateRetrying
+	if n >= stalledAfter {
+		state = StateStalled
+	}
+	r.moveTo(state, problem, eff, now)
+}
+
+// judgeUndecodable halts when the same point of the WAL was tried often enough.
+func (r *Relay) judgeUndecodable(problem *Problem) *Problem {
+	if r.failures.count+1 < stalledAfter || r.failures.what != problem.What {
+		return problem
+	}
+	stuck := *problem
+	stuck.Treatment, stuck.Reason = Halt, HaltStuck
+	stuck.Why = fmt.Sprintf("%s; tried %d times at position %s", problem.Why, stalledAfter, r.recordedPosition())
+	return &stuck
+}
+
+func (r *Relay) recordedPosition() Position {
+	if r.kafka.Record == nil {
+		return Position{}
+	}
+	return r.kafka.Record.Position()
+}
+
+func (r *Relay) moveTo(state State, cause *Problem, eff *Effects, now time.Time) {
+	if r.state == state && cause == nil {
+		return
+	}
+	eff.Transition = &Transition{From: r.state, To: state, Cause: cause, Failures: r.failures.count}
+	if r.state != state {
+		r.since = now
+	}
+	r.state, r.cause = state, cause
+}
+
+// failures counts the same failure at the same position in a row.
+type failures struct {
+	what     string
+	position Position
+	count    int
+}
+
+func (f *failures) note(problem *Problem, position Position) int {
+	if f.what != problem.What || f.position != position {
+		*f = failures{what: problem.What, position: position}
+	}
+	f.count++
+	return f.count
+}
+
+func (f *failures) reset() { *f = failures{} }
+
+func backoff(n int) time.Duration {
+	return min(backoffMax, backoffFirst<<min(n-1, 10))
+}
+
+// jitter spreads replicas apart: between 80 % and 120 % of d.
+func (r *Relay) jitter(d time.Duration) time.Duration {
+	return d*8/10 + time.Duration(r.random.Int64N(int64(d)*4/10+1))
+}

@@ -1,0 +1,492 @@
+package cdc
+
+import (
+	"fmt"
+	"time"
+)
+
+// streaming is the state of one life between the decision to resume and the
+// end of the stream.
+type streaming struct {
+	progress Progress
+	open     assembly
+	resume   Resume
+
+	record PositionRecord // the newest committed one, or what it was read as
+	pins   []TopicPin     // of record
+	newPin bool           // pins grew since the last record
+
+	transaction transaction
+	witness     *LastRow // still to be seen; nil when disarmed
+
+	pending *pendingRow // decoded and not yet in the open batch; reading waits for it
+	blocked *Problem    // halts the relay when everything before the row that it was found at is published
+
+	inFlight *Batch // with the publisher
+
+	recordedAt  time.Time // when the last record was committed, or streaming began
+	replyWanted bool      // the server asked, the answer waits for progress
+	shutdown    shutdownSigns
+	heardAt     time.Time // when the last message arrived
+	target      LSN       // --once ends here; 0: never
+	counts      ReceivedCounts
+}
+
+// transaction is the database transaction being received.
+type transaction struct {
+	open       bool
+	commitLSN  LSN
+	commitTime time.Time
+	xid        XID
+	serial     uint32 // of the last row received
+	fresh      bool   // it has a row that the recorded position does not cover
+}
+
+type pendingRow struct {
+	record Record
+	mark   rowMark
+}
+
+func newStreaming(r *Relay, resume Resume, now time.Time) streaming {
+	s := streaming{
+		progress: newProgress(resume, r.source.Slot.ConfirmedFlush),
+		open:     newAssembly(r.limits),
+		resume:   resume,
+		record:   *r.kafka.Record,
+		pins:     r.kafka.Pins,
+		witness:  resume.Witness,
+
+		recordedAt: now, heardAt: now,
+	}
+	s.record.RecordedLSN = resume.RecordedLSN
+	if r.cfg.Once {
+		s.target = r.source.WALEnd
+	}
+	return s
+}
+
+// receive takes one message of the stream.
+func (r *Relay) receive(m *Message, eff *Effects, now time.Time) {
+	s := &r.stream
+	s.heardAt = now
+	var problem *Problem
+	switch m.Kind {
+	case MessageBegin:
+		problem = s.begin(m)
+	case MessageInsert:
+		problem = r.insert(m, now)
+	case MessageCommit:
+		problem = s.commit(m)
+	case MessageKeepalive:
+		problem = r.keepalive(m, now)
+	case MessageIgnored:
+		s.counts.Ignored++
+	default:
+		panic(fmt.Sprintf("message kind %d", m.Kind))
+	}
+	if problem != nil {
+		r.endReading(problem, eff, now)
+	}
+}
+
+func (s *streaming) begin(m *Message) *Problem {
+	if s.transaction.open {
+		return undecodable("BEGIN at %s inside the transaction at %s", m.CommitLSN, s.transaction.commitLSN)
+	}
+	s.transaction = transaction{open: true, commitLSN: m.CommitLSN, commitTime: m.CommitTime, xid: m.XID}
+	if w := s.witness; w != nil && m.CommitLSN > w.CommitLSN {
+		return s.diverged("the server sent the commit at %s without the recorded one at %s before it", m.CommitLSN, w.CommitLSN)
+	}
+	return nil
+}
+
+// insert numbers a row, skips it if the recorded position covers it, and else
+// makes it the pending one; settle puts it into the open batch.
+func (r *Relay) insert(m *Message, now time.Time) *Problem {
+	s := &r.stream
+	t := &s.transaction
+	if !t.open {
+		return undecodable("a row outside of a transaction after %s", s.progress.received)
+	}
+	t.serial++
+	s.counts.Rows++
+	row := &m.Row
+	row.Position = Position{Generation: s.record.Generation, Timeline: r.source.Timeline, CommitLSN: t.commitLSN, Serial: t.serial}
+	row.XID, row.CommitTime = t.xid, t.commitTime
+	s.counts.Bytes += uint64(row.Bytes())
+	if problem := s.testify(row); problem != nil {
+		return problem
+	}
+	if covered := s.resume.Through; row.CommitLSN < covered.CommitLSN || (row.CommitLSN == covered.CommitLSN && row.Serial <= covered.Serial) {
+		s.counts.SkippedRows++
+		return nil
+	}
+	if row.CommitLSN < s.record.RecordedLSN {
+		return s.diverged("a row of the commit at %s is new, yet Kafka has everything before %s", row.CommitLSN, s.record.RecordedLSN)
+	}
+	t.fresh = true
+	record, err := r.cfg.Router.Route(row)
+	if err != nil {
+		s.blocked = r.badRow(row, err)
+		return nil
+	}
+	record.Position = row.Position
+	if now.Add(r.clock.offset).Sub(record.Timestamp) > time.Hour {
+		record.Timestamp = time.Time{} // an old timestamp would meet the broker's limits, or retention at once
+	}
+	s.pending = &pendingRow{record: record, mark: markOf(row)}
+	return nil
+}
+
+// testify compares a re-sent row with the recorded one.
+func (s *streaming) testify(row *Row) *Problem {
+	w := s.witness
+	if w == nil || row.CommitLSN != w.CommitLSN || row.Serial != w.Serial {
+		return nil
+	}
+	if string(row.EventID) != w.EventID || row.XID != w.XID {
+		return s.diverged("row %s is event %s of transaction %d, recorded was event %s of transaction %d",
+			row.Position, row.EventID, row.XID, w.EventID, w.XID)
+	}
+	s.witness = nil
+	return nil
+}
+
+func (s *streaming) commit(m *Message) *Problem {
+	t := &s.transaction
+	if !t.open || m.CommitLSN != t.commitLSN || m.EndLSN <= m.CommitLSN {
+		return undecodable("COMMIT at %s, end %s, does not end the transaction at %s", m.CommitLSN, m.EndLSN, t.commitLSN)
+	}
+	if w := s.witness; w != nil && m.CommitLSN >= w.CommitLSN {
+		return s.diverged("the commit at %s came with %d rows, recorded was its row %d", m.CommitLSN, t.serial, w.Serial)
+	}
+	t.open = false
+	s.progress.receivedTo(m.EndLSN)
+	switch last := s.record.LastRow; {
+	case t.fresh:
+		s.counts.Transactions++
+		s.open.commit(m.EndLSN)
+	case t.serial == 0:
+		s.progress.idleTo(m.EndLSN)
+	case last != nil && !s.record.Complete && last.CommitLSN == m.CommitLSN:
+		s.open.commit(m.EndLSN) // it had been cut behind its very last row
+	}
+	return nil
+}
+
+func (r *Relay) keepalive(m *Message, now time.Time) *Problem {
+	s := &r.stream
+	r.clock.note(m.ServerTime, now)
+	if !s.transaction.open {
+		if w := s.witness; w != nil && m.WALEnd > w.CommitLSN {
+			return s.diverged("the server's WAL went on to %s without the recorded commit at %s", m.WALEnd, w.CommitLSN)
+		}
+		s.progress.receivedTo(m.WALEnd)
+		s.progress.idleTo(m.WALEnd)
+		if s.owed() == 0 && !m.ServerTime.IsZero() {
+			r.caughtUpAt = m.ServerTime
+		}
+	}
+	if !m.ReplyRequested {
+		return nil
+	}
+	s.replyWanted = true
+	if s.shutdown.seen(m.WALEnd, r.lastStatus, now) {
+		return &Problem{What: "the server is shutting down", Why: "it asks for the end of what it sent again and again", Fix: "none needed; streaming goes on when it is back"}
+	}
+	return nil
+}
+
+// settle lets the open batch make whatever progress is possible: it takes in
+// the pending row, hands a batch over as soon as the publisher is free, records
+// idle progress, answers the server, and ends what is to end.
+func (r *Relay) settle(eff *Effects, now time.Time) {
+	if eff.Action != ActionNone {
+		return
+	}
+	if r.phase == PhaseStreaming {
+		r.takeInPending(eff, now)
+	}
+	s := &r.stream
+	if !r.busy && r.phase != PhaseClosing {
+		switch {
+		case s.open.ready():
+			r.handOver(eff, now)
+		case r.phase == PhaseDraining:
+			r.endDrain(eff, now)
+		case s.blocked != nil:
+			r.fail(s.blocked, eff)
+		case r.idleRecordDue(now):
+			r.handOver(eff, now)
+		case s.target != 0 && s.progress.recorded >= s.target:
+			r.endReading(nil, eff, now)
+			r.endDrain(eff, now)
+		}
+	} else if r.phase == PhaseDraining && !now.Before(r.drainBy) {
+		r.close(eff, r.ending)
+	}
+	if s.replyWanted && !eff.Status && r.attached && r.phase == PhaseStreaming {
+		r.reply(eff, now)
+	}
+}
+
+// takeInPending moves the pending row into the open batch, cutting the batch
+// first when the row does not fit, or asks for its topic's facts.
+func (r *Relay) takeInPending(eff *Effects, now time.Time) {
+	s := &r.stream
+	if s.pending == nil {
+		return
+	}
+	record := &s.pending.record
+	facts, known := r.topics[record.Topic]
+	if !known {
+		if !r.busy {
+			r.busy = true
+			eff.Action, eff.Topic = ActionTopic, record.Topic
+		}
+		return
+	}
+	if problem := checkRecord(s.pending, facts); problem != nil {
+		s.pending, s.blocked = nil, problem
+		return
+	}
+	record.Partition = PartitionFor(record.Placement, facts.Partitions)
+	if !s.open.fits(record) {
+		if r.busy {
+			return
+		}
+		r.handOver(eff, now)
+		if !s.open.fits(record) {
+			return // what the last COMMIT left behind fills the batch; the next hand-over cuts it
+		}
+	}
+	s.open.append(*record, s.pending.mark)
+	s.pending = nil
+}
+
+// checkRecord refuses what the topic would refuse, before anything is produced.
+func checkRecord(pending *pendingRow, facts TopicFacts) *Problem {
+	record := &pending.record
+	switch size := record.Bytes(); {
+	case facts.MaxMessageBytes > 0 && size+batchOverheadBytes > facts.MaxMessageBytes:
+		return BadRow(
+			fmt.Sprintf("row %s (event %s) makes a record of about %d bytes, topic %q takes %d", pending.mark.Position, pending.mark.eventID, size, record.Topic, facts.MaxMessageBytes),
+			fmt.Sprintf("raise max.message.bytes of topic %q and start again", record.Topic))
+	case facts.Compacted && record.Key == nil:
+		return BadRow(
+			fmt.Sprintf("row %s (event %s) has a null key, topic %q is compacted", pending.mark.Position, pending.mark.eventID, record.Topic),
+			"give the row a key (routing.key), or take compact out of the topic's cleanup.policy, and start again")
+	}
+	return nil
+}
+
+// batchOverheadBytes is the header of a record batch (KIP-98), which counts
+// towards max.message.bytes.
+const batchOverheadBytes = 128
+
+func (r *Relay) badRow(row *Row, err error) *Problem {
+	problem := *AsProblem(err)
+	if problem.Treatment != Halt {
+		problem = Problem{Treatment: Halt, Reason: HaltBadRow, What: fmt.Sprintf("row %s (event %s): %s", row.Position, row.EventID, problem.What), Fix: problem.Fix}
+	}
+	return &problem
+}
+
+func (r *Relay) topicRead(in Input, eff *Effects, now time.Time) {
+	s := &r.stream
+	if s.pending == nil || r.phase != PhaseStreaming {
+		return
+	}
+	topic := s.pending.record.Topic
+	if in.Err != nil {
+		problem := r.judgeSetup(AsProblem(in.Err), &s.record)
+		if problem.Treatment == Halt {
+			s.pending, s.blocked = nil, problem
+		} else {
+			r.endReading(problem, eff, now)
+		}
+		return
+	}
+	for _, pin := range s.pins {
+		if pin.Topic == topic {
+			if problem := CheckPin(pin, in.Topic); problem != nil {
+				s.pending, s.blocked = nil, problem
+				return
+			}
+			in.Topic.TopicPin = pin
+			r.topics[topic] = in.Topic
+			return
+		}
+	}
+	s.pins = append(s.pins[:len(s.pins):len(s.pins)], in.Topic.TopicPin)
+	s.newPin = true
+	r.topics[topic] = in.Topic
+}
+
+// handOver gives the next batch, or a record of idle progress, to the publisher.
+func (r *Relay) handOver(eff *Effects, now time.Time) {
+	s := &r.stream
+	batch, end := s.open.cut()
+	next := s.record
+	if end.last.Serial > 0 {
+		next.LastRow = end.last.lastRow()
+		next.Complete = false
+	}
+	if end.complete {
+		next.Complete = true
+		next.EndLSN = end.endLSN
+	}
+	next.IdleLSN = max(next.IdleLSN, s.progress.idle)
+	next.RecordedLSN = max(next.RecordedLSN, end.endLSN, s.progress.idle)
+	r.sign(&next, now)
+	batch.Position = &next
+	if s.newPin {
+		batch.Pins, s.newPin = s.pins, false
+	}
+	s.inFlight = batch
+	r.busy = true
+	eff.Action, eff.Batch = ActionPublish, batch
+}
+
+// sign fills in what the record says about the stream and its writer.
+func (r *Relay) sign(record *PositionRecord, now time.Time) {
+	id := r.cfg.Identity
+	record.Version, record.State, record.Mode = PositionRecordVersion, RecordRunning, r.cfg.Mode
+	record.SystemID, record.Lineage = r.source.SystemID, r.source.Lineage
+	record.Slot, record.TransactionalIDs = id.Slot, id.TransactionalIDs
+	record.Publication, record.Table = r.source.Publication.PublicationIdentity, *r.source.Table
+	record.KafkaClusterID = r.kafka.ClusterID
+	record.RelayVersion, record.Host, record.At = id.RelayVersion, id.Host, now.UTC()
+}
+
+// published takes the publisher's answer. Whatever is not a success leaves the
+// outcome unknown: it is read from the position topic at the next start.
+func (r *Relay) published(err error, eff *Effects, now time.Time) {
+	s := &r.stream
+	if err != nil {
+		r.fail(AsProblem(err), eff)
+		return
+	}
+	s.record = *s.inFlight.Position
+	r.kafka.Record = s.inFlight.Position
+	s.progress.recordedTo(s.record.RecordedLSN)
+	if n := len(s.inFlight.CommitTimes); n > 0 && s.record.Complete && s.inFlight.CommitTimes[n-1].After(r.caughtUpAt) {
+		r.caughtUpAt = s.inFlight.CommitTimes[n-1]
+	}
+	s.inFlight, s.recordedAt = nil, now
+	r.failures.reset()
+	r.statusBy(r.lastStatus.Add(progressStatus))
+}
+
+// idleRecordDue says whether progress without rows is to be recorded now.
+func (r *Relay) idleRecordDue(now time.Time) bool {
+	s := &r.stream
+	if s.progress.held {
+		return true
+	}
+	if s.transaction.open || s.owed() > 0 || s.witness != nil {
+		return false
+	}
+	if s.progress.idle > s.progress.recorded {
+		return s.replyWanted || s.target != 0 || now.Sub(s.recordedAt) >= idleRecordEvery
+	}
+	return now.Sub(s.record.At) >= quietRecordEvery
+}
+
+// reply answers the server's request: at once when there is progress to
+// report or none to wait for, yet not more often than every 100 ms without.
+func (r *Relay) reply(eff *Effects, now time.Time) {
+	s := &r.stream
+	next := s.progress.nextConfirmed(s.owedFrom())
+	waiting := s.inFlight != nil && s.owed() == 0 // an idle record is under way
+	if next <= s.progress.confirmed && (waiting || now.Sub(r.lastStatus) < shutdownReply) {
+		r.statusBy(r.lastStatus.Add(shutdownReply))
+		return
+	}
+	s.replyWanted = false
+	r.status(eff, now)
+}
+
+func (r *Relay) endDrain(eff *Effects, now time.Time) {
+	if r.attached {
+		r.status(eff, now)
+	}
+	r.close(eff, r.ending)
+}
+
+// owed counts the rows that were received and are not recorded.
+func (s *streaming) owed() int {
+	n := len(s.open.records)
+	if s.pending != nil {
+		n++
+	}
+	if s.inFlight != nil {
+		n += len(s.inFlight.Records)
+	}
+	return n
+}
+
+// oldest is the first owed row's commit LSN and time; false when none is owed.
+func (s *streaming) oldest() (LSN, time.Time, bool) {
+	switch {
+	case s.inFlight != nil && len(s.inFlight.Records) > 0:
+		return s.inFlight.Records[0].Position.CommitLSN, s.inFlight.OldestCommit, true
+	case len(s.open.records) > 0:
+		return s.open.records[0].Position.CommitLSN, s.open.commitTimes[0], true
+	case s.pending != nil:
+		return s.pending.mark.CommitLSN, s.pending.mark.commitTime, true
+	}
+	return 0, time.Time{}, false
+}
+
+func (s *streaming) owedFrom() LSN {
+	lsn, _, _ := s.oldest()
+	return lsn
+}
+
+func (s *streaming) diverged(format string, args ...any) *Problem {
+	return halt(HaltDiverged, fmt.Sprintf(format, args...),
+		"the database continues another history than the one that was published, as after a restore of an older copy", "cdc-relay resync")
+}
+
+func undecodable(format string, args ...any) *Problem {
+	return &Problem{Treatment: Undecodable, What: fmt.Sprintf(format, args...), Why: "the stream does not follow the protocol"}
+}
+
+// shutdownSigns recognises a server that waits for us to end: it asks again
+// and again for the same WAL end although it was answered.
+type shutdownSigns struct {
+	walEnd LSN
+	since  time.Time
+	asked  int
+}
+
+func (s *shutdownSigns) seen(walEnd LSN, lastStatus, now time.Time) bool {
+	if walEnd != s.walEnd || now.Sub(s.since) > 5*time.Second {
+		*s = shutdownSigns{walEnd: walEnd, since: now}
+		return false
+	}
+	if lastStatus.After(s.since) {
+		s.asked++
+	}
+	return s.asked >= 2
+}
+
+// clockOffset estimates server clock minus ours. A message that lay in a
+// buffer makes the offset look too small, so the largest counts most.
+type clockOffset struct {
+	offset time.Duration
+	known  bool
+}
+
+func (c *clockOffset) note(server, now time.Time) {
+	if server.IsZero() {
+		return
+	}
+	sample := server.Sub(now)
+	if !c.known || sample > c.offset {
+		c.offset, c.known = sample, true
+		return
+	}
+	c.offset += (sample - c.offset) / 64
+}
