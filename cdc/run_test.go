@@ -155,12 +155,12 @@ func (w *fakeWorld) rows() string {
 }
 
 // running starts a Runner on a fresh world and stops it at the end of the test.
-func running(t *testing.T, change func(*Config), test func(w *fakeWorld, r *Runner, stop func() error)) {
+func running(t *testing.T, change func(*fakeWorld, *Config), test func(w *fakeWorld, r *Runner, stop func() error)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &fakeWorld{script: newScript(t)}
 		w.script.kafka.Record.At = time.Now()
 		cfg := Config{Source: w, Sink: w, Router: scriptRouter{}, Identity: w.script.cfg.Identity, Limits: BatchLimits{MaxRows: 4}}
-		change(&cfg)
+		change(w, &cfg)
 		r, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -174,7 +174,7 @@ func running(t *testing.T, change func(*Config), test func(w *fakeWorld, r *Runn
 }
 
 func TestRunRelaysAndStops(t *testing.T) {
-	running(t, func(*Config) {}, func(w *fakeWorld, r *Runner, stop func() error) {
+	running(t, func(*fakeWorld, *Config) {}, func(w *fakeWorld, r *Runner, stop func() error) {
 		w.transaction(0x200, 0x240, "e1", "e2")
 		time.Sleep(3 * time.Second)
 		if got := w.rows(); got != "0/200:1 0/200:2" {
@@ -196,7 +196,7 @@ func TestRunRelaysAndStops(t *testing.T) {
 // A Kafka that hangs must not silence the status, nor make memory grow: the
 // reader stops at the limits and the server still hears from it.
 func TestStatusIsNotStarved(t *testing.T) {
-	running(t, func(c *Config) { c.PublishTimeout = time.Hour }, func(w *fakeWorld, r *Runner, stop func() error) {
+	running(t, func(_ *fakeWorld, c *Config) { c.PublishTimeout = time.Hour }, func(w *fakeWorld, r *Runner, stop func() error) {
 		w.hang = make(chan struct{})
 		for i := range LSN(20) {
 			w.transaction(0x200+i*0x40, 0x220+i*0x40, "a", "b")
@@ -231,7 +231,7 @@ func TestStatusIsNotStarved(t *testing.T) {
 // A publisher that never answers is given up: all clients are closed, and the
 // next start reads what Kafka knows.
 func TestPublishTimeout(t *testing.T) {
-	running(t, func(c *Config) { c.PublishTimeout = 5 * time.Second }, func(w *fakeWorld, r *Runner, stop func() error) {
+	running(t, func(_ *fakeWorld, c *Config) { c.PublishTimeout = 5 * time.Second }, func(w *fakeWorld, r *Runner, stop func() error) {
 		w.hang = make(chan struct{})
 		w.transaction(0x200, 0x240, "e1")
 		time.Sleep(7 * time.Second)
@@ -249,7 +249,7 @@ func TestPublishTimeout(t *testing.T) {
 }
 
 func TestStreamErrorIsRetried(t *testing.T) {
-	running(t, func(*Config) {}, func(w *fakeWorld, r *Runner, stop func() error) {
+	running(t, func(*fakeWorld, *Config) {}, func(w *fakeWorld, r *Runner, stop func() error) {
 		w.transaction(0x200, 0x240, "e1")
 		time.Sleep(time.Second)
 		w.mu.Lock()
@@ -268,8 +268,7 @@ func TestStreamErrorIsRetried(t *testing.T) {
 }
 
 func TestHaltEndsRun(t *testing.T) {
-	running(t, func(*Config) {}, func(w *fakeWorld, r *Runner, stop func() error) {
-		w.script.source.SystemID = "8"
+	running(t, func(w *fakeWorld, _ *Config) { w.script.source.SystemID = "8" }, func(w *fakeWorld, r *Runner, stop func() error) {
 		time.Sleep(time.Second)
 		problem := AsProblem(stop())
 		if problem == nil || problem.Reason != HaltOtherDatabase {
@@ -283,8 +282,7 @@ func TestHaltEndsRun(t *testing.T) {
 
 // With StayUp the halt stays visible until the context ends.
 func TestStayUp(t *testing.T) {
-	running(t, func(c *Config) { c.StayUp = true }, func(w *fakeWorld, r *Runner, stop func() error) {
-		w.script.kafka.Record = nil
+	running(t, func(w *fakeWorld, c *Config) { c.StayUp, w.script.kafka.Record = true, nil }, func(w *fakeWorld, r *Runner, stop func() error) {
 		time.Sleep(time.Hour)
 		if status := r.Status(); status.State != StateHalted || time.Since(status.MovedAt) > 2*time.Second {
 			t.Errorf("status %s, moved %s ago", status.State, time.Since(status.MovedAt))
