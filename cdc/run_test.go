@@ -154,6 +154,18 @@ func (w *fakeWorld) rows() string {
 	return strings.Join(rows, " ")
 }
 
+func (w *fakeWorld) seen() (statuses int, confirmed LSN, streams, opens int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.statuses), w.confirmed, w.streams, w.opens
+}
+
+func (w *fakeWorld) setHang(hang chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hang = hang
+}
+
 // running starts a Runner on a fresh world and stops it at the end of the test.
 func running(t *testing.T, change func(*fakeWorld, *Config), test func(w *fakeWorld, r *Runner, stop func() error)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -187,8 +199,8 @@ func TestRunRelaysAndStops(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Errorf("stop: %v", err)
 		}
-		if w.confirmed != 0x240 || w.streams != 0 {
-			t.Errorf("confirmed %s, %d streams left open", w.confirmed, w.streams)
+		if _, confirmed, streams, _ := w.seen(); confirmed != 0x240 || streams != 0 {
+			t.Errorf("confirmed %s, %d streams left open", confirmed, streams)
 		}
 	})
 }
@@ -197,13 +209,15 @@ func TestRunRelaysAndStops(t *testing.T) {
 // reader stops at the limits and the server still hears from it.
 func TestStatusIsNotStarved(t *testing.T) {
 	running(t, func(_ *fakeWorld, c *Config) { c.PublishTimeout = time.Hour }, func(w *fakeWorld, r *Runner, stop func() error) {
-		w.hang = make(chan struct{})
+		hang := make(chan struct{})
+		w.setHang(hang)
 		for i := range LSN(20) {
 			w.transaction(0x200+i*0x40, 0x220+i*0x40, "a", "b")
 		}
 		time.Sleep(time.Minute)
-		if n := len(w.statuses); n < 30 {
-			t.Errorf("%d statuses in a minute of silence, the interval is 2 s", n)
+		statuses, confirmed, _, _ := w.seen()
+		if statuses < 30 {
+			t.Errorf("%d statuses in a minute of silence, the interval is 2 s", statuses)
 		}
 		if status := r.Status(); status.OwedRows > 2*4+1 {
 			t.Errorf("%d rows in memory, two batches of 4 are allowed", status.OwedRows)
@@ -211,13 +225,11 @@ func TestStatusIsNotStarved(t *testing.T) {
 		if lag := func() time.Duration { s := r.Status(); return s.Lag(time.Now()) }(); lag < 59*time.Second {
 			t.Errorf("lag %s after a minute without progress", lag)
 		}
-		if w.confirmed > 0x200 {
-			t.Errorf("confirmed %s without a record", w.confirmed)
+		if confirmed > 0x200 {
+			t.Errorf("confirmed %s without a record", confirmed)
 		}
-		close(w.hang)
-		w.mu.Lock()
-		w.hang = nil
-		w.mu.Unlock()
+		w.setHang(nil)
+		close(hang)
 		time.Sleep(5 * time.Second)
 		if got := strings.Count(w.rows(), ":"); got != 40 {
 			t.Errorf("%d of 40 rows afterwards", got)
@@ -232,15 +244,13 @@ func TestStatusIsNotStarved(t *testing.T) {
 // next start reads what Kafka knows.
 func TestPublishTimeout(t *testing.T) {
 	running(t, func(_ *fakeWorld, c *Config) { c.PublishTimeout = 5 * time.Second }, func(w *fakeWorld, r *Runner, stop func() error) {
-		w.hang = make(chan struct{})
+		w.setHang(make(chan struct{}))
 		w.transaction(0x200, 0x240, "e1")
 		time.Sleep(7 * time.Second)
-		w.mu.Lock()
-		w.hang = nil
-		w.mu.Unlock()
+		w.setHang(nil)
 		time.Sleep(20 * time.Second)
-		if got := w.rows(); got != "0/200:1" || w.opens < 2 {
-			t.Errorf("published %q after %d opens", got, w.opens)
+		if _, _, _, opens := w.seen(); w.rows() != "0/200:1" || opens < 2 {
+			t.Errorf("published %q after %d opens", w.rows(), opens)
 		}
 		if err := stop(); err != nil {
 			t.Error(err)
@@ -261,8 +271,9 @@ func TestStreamErrorIsRetried(t *testing.T) {
 		if got := w.rows(); got != "0/200:1 0/300:1" {
 			t.Errorf("published %q", got)
 		}
-		if err := stop(); err != nil || w.streams != 0 {
-			t.Errorf("stop: %v, %d streams left", err, w.streams)
+		err := stop()
+		if _, _, streams, _ := w.seen(); err != nil || streams != 0 {
+			t.Errorf("stop: %v, %d streams left", err, streams)
 		}
 	})
 }
