@@ -15,6 +15,15 @@ func (l BatchLimits) Halved() BatchLimits {
 	return BatchLimits{MaxRows: max(1, l.MaxRows/2), MaxBytes: max(64<<10, l.MaxBytes/2), MaxPartitions: max(1, l.MaxPartitions/2)}
 }
 
+// doubled undoes Halved, up to the configured limits.
+func (l BatchLimits) doubled(most BatchLimits) BatchLimits {
+	return BatchLimits{
+		MaxRows:       min(most.MaxRows, 2*l.MaxRows),
+		MaxBytes:      min(most.MaxBytes, 2*l.MaxBytes),
+		MaxPartitions: min(most.MaxPartitions, 2*l.MaxPartitions),
+	}
+}
+
 // Batch is the content of one Kafka transaction: records in the order of the
 // WAL, then the position record that makes them count. A batch without records
 // records idle progress.

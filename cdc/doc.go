@@ -3,14 +3,14 @@
 // commit order. It knows values, rules and a step function, and imports nothing
 // but the standard library; every side effect sits in an adapter.
 //
-//	 WAL ─► slot ─► postgres.Stream ─┐                     ┌─► kafka.Publisher ─► topics
-//	                 decode          │                     │     one transaction   + position record
-//	                                 ▼                     │
-//	                    Runner: goroutine R          Runner: worker P
-//	                    owns the stream              owns the Kafka transaction
-//	                                 │   Input   Effects   │
-//	                                 └────► Relay.Step ────┘
-//	                          pure: skip, route, batch, record, confirm, halt
+//	WAL ─► slot ─► postgres.Stream ─┐                     ┌─► kafka.Publisher ─► topics
+//	                decode          │                     │     one transaction   + position record
+//	                                ▼                     │
+//	                   Runner: goroutine R          Runner: worker P
+//	                   owns the stream              owns the Kafka transaction
+//	                                │   Input   Effects   │
+//	                                └────► Relay.Step ────┘
+//	                         pure: skip, route, batch, record, confirm, halt
 //
 // # Guarantees
 //

@@ -58,7 +58,11 @@ func TestDecide(t *testing.T) {
 		}, halt: HaltDiverged},
 		{name: "record without lineage", change: func(w world) { w.kafka.Record.Lineage = nil }, halt: HaltDiverged},
 		{name: "promoted behind a complete last row", change: func(w world) { last(w, 0x300, 1, true, 0x340); promoted(w, 0x400) }, resume: 0x400, first: true},
-		{name: "promoted just at the last row's end", change: func(w world) { last(w, 0x300, 1, true, 0x340); promoted(w, 0x340); w.source.Slot.ConfirmedFlush = 0x340 }, resume: 0x340, first: true},
+		{name: "promoted just at the last row's end", change: func(w world) {
+			last(w, 0x300, 1, true, 0x340)
+			promoted(w, 0x340)
+			w.source.Slot.ConfirmedFlush = 0x340
+		}, resume: 0x340, first: true},
 		{name: "promoted before the last row's end", change: func(w world) { last(w, 0x300, 1, true, 0x340); promoted(w, 0x33F) }, halt: HaltDiverged},
 		{name: "promoted behind a cut row", change: func(w world) { last(w, 0x300, 1, false, 0x200); promoted(w, 0x301) }, halt: HaltSlotMoved},
 		{name: "promoted behind a cut row, slot before it", change: func(w world) {

@@ -30,6 +30,7 @@ type Relay struct {
 	setup    *Problem // found by inspect; judged when it is known whether anything was ever recorded
 	advised  bool     // identity was judged in this start
 	limits   BatchLimits
+	eased    int  // transactions committed since the limits were last changed
 	stopping bool // orderly stop was asked for
 	ending   *Problem
 	drainBy  time.Time
@@ -85,7 +86,8 @@ const (
 	shutdownReply    = 100 * time.Millisecond // answers without progress are not given more often
 	backoffFirst     = 100 * time.Millisecond
 	backoffMax       = 2 * time.Second
-	stalledAfter     = 10 // the same failure at the same position
+	stalledAfter     = 10  // the same failure at the same position
+	easeAfter        = 100 // transactions, until halved limits are doubled again
 )
 
 // Phase is where the relay stands in its circle.
@@ -439,7 +441,7 @@ func (r *Relay) stop(eff *Effects, now time.Time) {
 // fail closes both sides and remembers why.
 func (r *Relay) fail(problem *Problem, eff *Effects) {
 	if errors.Is(problem, ErrTransactionTimeout) {
-		r.limits = r.limits.Halved()
+		r.limits, r.eased = r.limits.Halved(), 0
 	}
 	r.close(eff, problem)
 }

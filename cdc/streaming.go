@@ -375,6 +375,10 @@ func (r *Relay) published(err error, eff *Effects, now time.Time) {
 	}
 	s.inFlight, s.recordedAt = nil, now
 	r.failures.reset()
+	if r.eased++; r.limits != r.cfg.Limits && r.eased >= easeAfter {
+		r.limits, r.eased = r.limits.doubled(r.cfg.Limits), 0
+		s.open.limits = r.limits
+	}
 	r.statusBy(r.lastStatus.Add(progressStatus))
 }
 
