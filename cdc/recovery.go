@@ -44,7 +44,7 @@ func Decide(kafka KafkaFacts, source SourceFacts, mode Mode) (Resume, *Problem) 
 		return Resume{}, halt(HaltSlotMoved,
 			fmt.Sprintf("slot %q stands at %s, beyond the recorded %s", source.Slot.Name, confirmed, resume.RecordedLSN),
 			"the relay acknowledges only what Kafka has recorded, so the slot was advanced or made anew and rows in between may be lost",
-			startAnew)
+			StartAnew)
 	}
 	if problem := checkStream(record, source); problem != nil {
 		return Resume{}, problem
@@ -64,7 +64,7 @@ func DecideIdentity(kafka KafkaFacts, source SourceFacts, mode Mode) *Problem {
 	case record == nil:
 		return halt(HaltPositionMissing, "the position topic holds no position record of this relay",
 			"without it nobody knows which rows are in Kafka",
-			"cdc-relay init --apply, if the relay is new; if its position topic was lost: "+startAnew)
+			"cdc-relay init --apply, if the relay is new; if its position topic was lost: "+StartAnew)
 	case record.State == RecordInitialising:
 		return halt(HaltPositionMissing, "init began and has not finished", "the position record says initialising",
 			"cdc-relay init --apply")
@@ -72,12 +72,12 @@ func DecideIdentity(kafka KafkaFacts, source SourceFacts, mode Mode) *Problem {
 		return halt(HaltOtherDatabase,
 			fmt.Sprintf("the server has system id %s, the position record was written for %s", source.SystemID, record.SystemID),
 			"positions of one database mean nothing in another",
-			"point postgres.dsn at the recorded server; if this one has replaced it: "+startAnew)
+			"point postgres.dsn at the recorded server; if this one has replaced it: "+StartAnew)
 	case record.KafkaClusterID != "" && kafka.ClusterID != "" && record.KafkaClusterID != kafka.ClusterID:
 		return halt(HaltOtherKafka,
 			fmt.Sprintf("the cluster has id %s, the position record was written in %s", kafka.ClusterID, record.KafkaClusterID),
 			"a copied position topic says nothing about the other topics of this cluster",
-			"point kafka.brokers at the recorded cluster; if this one has replaced it: "+startAnew)
+			"point kafka.brokers at the recorded cluster; if this one has replaced it: "+StartAnew)
 	}
 	for _, pin := range kafka.Pins {
 		if problem := CheckPin(pin, kafka.Topics[pin.Topic]); problem != nil {
@@ -86,16 +86,16 @@ func DecideIdentity(kafka KafkaFacts, source SourceFacts, mode Mode) *Problem {
 	}
 	switch {
 	case record.State == RecordResyncing:
-		return halt(HaltResyncUnfinished, "a resync began and has not finished", "the position record says resyncing", startAnew)
+		return halt(HaltResyncUnfinished, "a resync began and has not finished", "the position record says resyncing", StartAnew)
 	case record.Mode != mode:
 		return halt(HaltModeChanged, fmt.Sprintf("delivery is %s, the position record was written in mode %s", mode, record.Mode),
-			"at-least-once leaves no proof of what is in Kafka", startAnew)
+			"at-least-once leaves no proof of what is in Kafka", StartAnew)
 	case source.Slot == nil:
 		return halt(HaltSlotLost, "the replication slot does not exist",
-			"the server no longer keeps the WAL since the recorded position", startAnew)
+			"the server no longer keeps the WAL since the recorded position", StartAnew)
 	case source.Slot.Lost():
 		return halt(HaltSlotLost, fmt.Sprintf("slot %q is lost (wal_status %s, %s)", source.Slot.Name, source.Slot.WALStatus, source.Slot.InvalidationReason),
-			"the server removed WAL that the slot still needed", startAnew+"; raise max_slot_wal_keep_size before")
+			"the server removed WAL that the slot still needed", StartAnew+"; raise max_slot_wal_keep_size before")
 	}
 	return nil
 }
@@ -107,7 +107,7 @@ func CheckPin(pin TopicPin, now TopicFacts) *Problem {
 		return nil
 	}
 	return halt(HaltTopicRecreated, fmt.Sprintf("topic %q was deleted and made again (id %s, recorded %s)", pin.Topic, now.ID, pin.ID),
-		"the events recorded before are gone with the old topic", "write the missing events to the new topic from the outbox, then "+startAnew)
+		"the events recorded before are gone with the old topic", "write the missing events to the new topic from the outbox, then "+StartAnew)
 }
 
 // compareLineage says whether the server has left the recorded timeline, and
@@ -117,7 +117,7 @@ func compareLineage(record *PositionRecord, source SourceFacts) (switched bool, 
 	if !recorded.prefixOf(server) {
 		return false, 0, halt(HaltDiverged,
 			fmt.Sprintf("the recorded timelines %v are no part of the server's history %v", recorded, server),
-			"the server continues another history than the one that was published", startAnew)
+			"the server continues another history than the one that was published", StartAnew)
 	}
 	if len(server) == len(recorded) {
 		return false, 0, nil
@@ -130,7 +130,7 @@ func compareLineage(record *PositionRecord, source SourceFacts) (switched bool, 
 	return true, at, halt(HaltDiverged,
 		fmt.Sprintf("the server left timeline %d at %s, the last row in Kafka was committed at %s", record.Timeline(), at, last.CommitLSN),
 		fmt.Sprintf("events of commits between %s and %s are in Kafka but no longer in the database", at, last.CommitLSN),
-		startAnew)
+		StartAnew)
 }
 
 // prefixOf says whether every recorded switch happened on the server just so,
@@ -161,11 +161,11 @@ func checkServerReaches(record *PositionRecord, source SourceFacts) *Problem {
 		return nil
 	}
 	return halt(HaltServerBehind, fmt.Sprintf("the server's WAL ends at %s, Kafka has rows up to %s", source.WALEnd, end),
-		"the server was restored from an older copy or lost WAL in a crash", startAnew)
+		"the server was restored from an older copy or lost WAL in a crash", StartAnew)
 }
 
 func checkStream(record *PositionRecord, source SourceFacts) *Problem {
-	const fix = startAnew
+	const fix = StartAnew
 	switch {
 	case source.Publication == nil:
 		return halt(HaltStreamChanged, fmt.Sprintf("publication %q no longer publishes table %s", record.Publication.Name, record.Table.Name),
@@ -180,10 +180,10 @@ func checkStream(record *PositionRecord, source SourceFacts) *Problem {
 	return nil
 }
 
-// startAnew is the way out where the recorded position no longer fits what the
+// StartAnew is the way out where the recorded position no longer fits what the
 // server has: only a person can tell what is missing, and under a new name
 // nothing of the old history is taken for granted.
-const startAnew = "compare the outbox rows since the recorded position with their topics, publish what is missing, and go on as a relay of another name (relay, postgres.slot) made by cdc-relay init --apply"
+const StartAnew = "compare the outbox rows since the recorded position with their topics, publish what is missing, and go on as a relay of another name (relay, postgres.slot) made by cdc-relay init --apply"
 
 func halt(reason HaltReason, what, why, fix string) *Problem {
 	return &Problem{Treatment: Halt, Reason: reason, What: what, Why: why, Fix: fix}

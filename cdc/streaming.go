@@ -450,7 +450,7 @@ func (s *streaming) owedFrom() LSN {
 
 func (s *streaming) diverged(format string, args ...any) *Problem {
 	return halt(HaltDiverged, fmt.Sprintf(format, args...),
-		"the database continues another history than the one that was published, as after a restore of an older copy", startAnew)
+		"the database continues another history than the one that was published, as after a restore of an older copy", StartAnew)
 }
 
 func undecodable(format string, args ...any) *Problem {
