@@ -90,7 +90,7 @@ type Observer interface {
 	Received(counts ReceivedCounts)
 	// Recorded reports one committed Kafka transaction.
 	Recorded(batch *Batch, took time.Duration, now time.Time)
-	// Failed reports an error that leads to a restart of both sides.
+	// Failed reports what led to a restart of both sides, or to a halt.
 	Failed(cause *Problem)
 }
 
@@ -152,15 +152,18 @@ type Status struct {
 // Lag is the replication lag at now: the age, on the server's clock, of the
 // oldest row that is committed and not recorded. While the relay does not
 // stream, rows may wait unseen; the time since it was last caught up bounds
-// their age from above.
-func (s *Status) Lag(now time.Time) time.Duration {
+// their age from above. Known is false where nothing bounds it: on a standby,
+// whose active replica knows, and in a process that has not streamed yet.
+func (s *Status) Lag(now time.Time) (lag time.Duration, known bool) {
 	serverNow := now.Add(s.ServerClock)
 	switch {
-	case s.OwedRows > 0 && !s.OldestOwed.IsZero():
-		return max(0, serverNow.Sub(s.OldestOwed))
-	case s.State == StateStreaming || s.CaughtUpAt.IsZero():
-		return 0
+	case s.OwedRows > 0:
+		return max(0, serverNow.Sub(s.OldestOwed)), true
+	case s.State == StateStreaming:
+		return 0, true
+	case s.CaughtUpAt.IsZero():
+		return 0, false
 	default:
-		return max(0, serverNow.Sub(s.CaughtUpAt))
+		return max(0, serverNow.Sub(s.CaughtUpAt)), true
 	}
 }
