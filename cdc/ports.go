@@ -161,7 +161,7 @@ func (s *Status) Lag(now time.Time) (lag time.Duration, known bool) {
 		return max(0, serverNow.Sub(s.OldestOwed)), true
 	case s.State == StateStreaming:
 		return 0, true
-	case s.CaughtUpAt.IsZero():
+	case s.State == StateStandby, s.CaughtUpAt.IsZero():
 		return 0, false
 	default:
 		return max(0, serverNow.Sub(s.CaughtUpAt)), true

@@ -322,7 +322,6 @@ func (r *Relay) attachOrStandBy(eff *Effects, now time.Time) {
 // error that START_REPLICATION would write there five times a second.
 func (r *Relay) standBy(eff *Effects, now time.Time) {
 	r.failures.reset()
-	r.caughtUpAt = time.Time{} // the active replica knows better
 	r.phase = PhaseWaiting
 	r.wakeAt = now.Add(r.jitter(standbyPoll))
 	r.moveTo(StateStandby, nil, eff, now)
