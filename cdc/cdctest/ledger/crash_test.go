@@ -1,0 +1,41 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cdc-relay/cdc-relay/cdc"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest/ledger"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
+)
+
+// TestPostgresCrashes: a crash moves the slot back to where it stood on disk,
+// so the server sends again what was acknowledged; the recorded position skips
+// it. A clean restart in between must not be delayed by the relay.
+func TestPostgresCrashes(t *testing.T) {
+	t.Parallel()
+	e := relaytest.NewEnvironment(t, relaytest.EnvironmentConfig{
+		Postgres: cdctest.StartPostgres(t, cdctest.PostgresConfig{Settings: map[string]string{"checkpoint_timeout": "1h"}}),
+		Kafka:    cdctest.SharedKafka(t), Binary: relaytest.Build(t),
+	})
+	l := watch(t, e, ledger.Config{RowsPerSecond: 1000, Seed: seed(t)})
+	relay := relaytest.Supervise(t, e.Options())
+	for _, mode := range []string{"immediate", "fast", "immediate"} {
+		waitSeen(t, l, l.Observer().Count()+1000, time.Minute)
+		began := time.Now()
+		e.Postgres.Stop(t, mode)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("a stop in mode %s took %s", mode, took)
+		}
+		e.Postgres.Start(t)
+		relay.WaitState(t, cdc.StateStreaming, 15*time.Second)
+	}
+	waitSeen(t, l, l.Observer().Count()+1000, time.Minute)
+	l.Stop(t)
+	relay.Stop(t)
+	if lives := relay.Lives(); lives != 1 {
+		t.Errorf("the relay lived %d times, want once: a restart of the server is no reason to end", lives)
+	}
+	requireExact(t, l, 4000)
+}

@@ -1,0 +1,135 @@
+package ledger_test
+
+import (
+	"context"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest/ledger"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
+)
+
+// TestFailpoints kills the relay between any two of its effects, once per point
+// in the source, and demands that the next life makes it exact.
+func TestFailpoints(t *testing.T) {
+	t.Parallel()
+	names := failpointNames(t, relaytest.ModuleDir(t))
+	if len(names) == 0 {
+		t.Fatal("the source has no fail-points")
+	}
+	binary := relaytest.Build(t, "failpoints")
+	n := seed(t)
+	for i, name := range names {
+		t.Run(name, func(t *testing.T) {
+			dieAt(t, binary, name, n+uint64(i))
+		})
+	}
+}
+
+func dieAt(t *testing.T, binary, name string, seed uint64) {
+	e := environment(t, binary, "")
+	l := watch(t, e, ledger.Config{RowsPerSecond: 500, Seed: seed})
+	// The first hits of some points come with the start, and some come only once
+	// in a life: if the drawn number is never reached, the first is.
+	drawn := 1 + rand.New(rand.NewPCG(seed, 2)).IntN(3)
+	if !diesAt(t, e, name, drawn) && !diesAt(t, e, name, 1) {
+		t.Fatalf("the relay never came to the fail-point %s", name)
+	}
+	relay := relaytest.Supervise(t, e.Options())
+	waitSeen(t, l, l.Observer().Count()+50, time.Minute)
+	l.Stop(t)
+	relay.Stop(t)
+	requireExact(t, l, 50)
+}
+
+// failpointPatience is long enough for each point that the relay comes to while
+// it streams; after it an orderly stop brings those of the stop.
+const failpointPatience = 3 * time.Second
+
+// diesAt runs one life with an armed point and says whether the point ended it.
+func diesAt(t *testing.T, e *relaytest.Environment, name string, n int) bool {
+	t.Helper()
+	options := e.Options()
+	options.Env = []string{fmt.Sprintf("CDC_RELAY_FAILPOINT=%s:%d", name, n)}
+	p := relaytest.Start(t, options)
+	ctx, cancel := context.WithTimeout(t.Context(), failpointPatience)
+	defer cancel()
+	if _, err := p.Wait(ctx); err != nil {
+		p.Signal(syscall.SIGTERM)
+		stopping, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := p.Wait(stopping); err != nil {
+			t.Fatalf("SIGTERM: %v", err)
+		}
+	}
+	return p.KilledBy(syscall.SIGKILL)
+}
+
+// failpointNames finds every call of Failpoint in the program's source, so that
+// a new point is tested without being listed anywhere.
+func failpointNames(t *testing.T, module string) []string {
+	t.Helper()
+	names := map[string]bool{}
+	err := filepath.WalkDir(module, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (entry.Name() == "cdctest" || entry.Name() == "testdata" || path != module && strings.HasPrefix(entry.Name(), ".")):
+			return filepath.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		return addFailpoints(names, path)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func addFailpoints(names map[string]bool, path string) error {
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	if err != nil {
+		return err
+	}
+	ast.Inspect(file, func(node ast.Node) bool {
+		call, ok := node.(*ast.CallExpr)
+		if !ok || len(call.Args) != 1 || calledName(call) != "Failpoint" {
+			return true
+		}
+		literal, ok := call.Args[0].(*ast.BasicLit)
+		if !ok {
+			err = fmt.Errorf("%s: the name of a fail-point is not a literal", path)
+			return true
+		}
+		name, unquoteErr := strconv.Unquote(literal.Value)
+		if unquoteErr != nil {
+			err = fmt.Errorf("%s: %w", path, unquoteErr)
+		}
+		names[name] = true
+		return true
+	})
+	return err
+}
+
+func calledName(call *ast.CallExpr) string {
+	switch called := call.Fun.(type) {
+	case *ast.Ident:
+		return called.Name
+	case *ast.SelectorExpr:
+		return called.Sel.Name
+	}
+	return ""
+}

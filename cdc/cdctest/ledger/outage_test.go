@@ -1,0 +1,54 @@
+package ledger_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/cdc-relay/cdc-relay/cdc"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest/ledger"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
+)
+
+// outageVariable lengthens the outage of TestKafkaAway.
+const outageVariable = "CDC_TEST_OUTAGE"
+
+// resumeWithin is how soon after the broker's return streaming goes on.
+const resumeWithin = 5 * time.Second
+
+// TestKafkaAway: the broker goes away under load and comes back. Nothing is
+// lost or repeated, the slot is kept, and streaming goes on soon.
+func TestKafkaAway(t *testing.T) {
+	t.Parallel()
+	outage := 10 * time.Second
+	if value := os.Getenv(outageVariable); value != "" {
+		parsed, err := time.ParseDuration(value)
+		if err != nil {
+			t.Fatalf("%s: %v", outageVariable, err)
+		}
+		outage = parsed
+	}
+	e := relaytest.NewEnvironment(t, relaytest.EnvironmentConfig{
+		Postgres: cdctest.SharedPostgres(t), Kafka: cdctest.StartKafka(t), Binary: relaytest.Build(t),
+	})
+	// Every transaction that times out meanwhile halves the batches.
+	l := watch(t, e, ledger.Config{RowsPerSecond: 500, MayCutRows: 10, Seed: seed(t)})
+	relay := relaytest.Supervise(t, e.Options())
+	waitSeen(t, l, 500, time.Minute)
+	e.Kafka.Stop(t)
+	pause(t, outage)
+	before := l.Observer().Count()
+	e.Kafka.Start(t)
+	returned := time.Now()
+	relay.WaitState(t, cdc.StateStreaming, resumeWithin)
+	waitSeen(t, l, before+1, resumeWithin)
+	t.Logf("the first new event was seen %s after the broker came back", time.Since(returned).Round(time.Millisecond))
+	waitSeen(t, l, before+500, 30*time.Second)
+	l.Stop(t)
+	relay.Stop(t)
+	if lives := relay.Lives(); lives != 1 {
+		t.Errorf("the relay lived %d times, want once: an outage is no reason to end", lives)
+	}
+	requireExact(t, l, 1000)
+}
