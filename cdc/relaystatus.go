@@ -14,7 +14,7 @@ func (r *Relay) Attached() bool { return r.attached }
 
 // NextWake is when Step wants a Tick at the latest.
 func (r *Relay) NextWake(now time.Time) time.Time {
-	next := now.Add(time.Minute)
+	next := now.Add(10 * time.Second) // whoever watches the loop must see it move
 	sooner := func(t time.Time) {
 		if t.Before(next) {
 			next = t
