@@ -34,7 +34,8 @@ type Config struct {
 	Replication  int16
 
 	ClientID string // default cdc-relay
-	// Hooks are added to every client, for kprom.
+	// Hooks are added to every client, for kprom; what they are told of is said at
+	// sharedHook.
 	Hooks []kgo.Hook
 	// Dial replaces the network dialer under TLS, for tests; nil is net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
