@@ -187,9 +187,8 @@ func recordedLSN(facts cdc.KafkaFacts) cdc.LSN {
 
 // network is a dialer whose connections a test can disturb by the kind of request.
 type network struct {
-	mu    sync.Mutex // guards on
-	on    func(key int16) fault
-	conns []net.Conn
+	mu sync.Mutex // guards on
+	on func(key int16) fault
 }
 
 // fault is what happens to one request.

@@ -91,7 +91,7 @@ func (g *guard) look(ctx context.Context) *cdc.Problem {
 // refused tells a server that is going away from one that merely did not answer.
 func (g *guard) refused(ctx context.Context, err error) *cdc.Problem {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the stream is being closed
 	}
 	if errors.Is(err, errCannotConnectNow) {
 		return cdc.AsProblem(err)

@@ -163,7 +163,7 @@ func failure(t *testing.T, s *stream) *cdc.Problem {
 	return nil
 }
 
-func wantProblem(t *testing.T, err error, treatment cdc.Treatment, reason cdc.HaltReason, what string) *cdc.Problem {
+func wantProblem(t *testing.T, err error, treatment cdc.Treatment, reason cdc.HaltReason, what string) {
 	t.Helper()
 	p, ok := errors.AsType[*cdc.Problem](err)
 	if !ok {
@@ -175,5 +175,4 @@ func wantProblem(t *testing.T, err error, treatment cdc.Treatment, reason cdc.Ha
 	if p.Fix == "" {
 		t.Errorf("no way out in %v", p)
 	}
-	return p
 }

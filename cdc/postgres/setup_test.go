@@ -86,7 +86,8 @@ func TestASlotThatCannotBeMadeInTimeNamesItsBlockers(t *testing.T) {
 	}
 	admin := f.admin(t)
 	_, err = admin.CreateSlot(t.Context(), SlotOptions{Timeout: 300 * time.Millisecond})
-	p := wantProblem(t, err, cdc.Retry, "", "could not be made within")
+	wantProblem(t, err, cdc.Retry, "", "could not be made within")
+	p := cdc.AsProblem(err)
 	if pid := blocker.PgConn().PID(); !strings.Contains(p.Why, "in postgres since") {
 		t.Errorf("the blocker, pid %d, is not named in %v", pid, p)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -33,17 +32,12 @@ func (p *program) healthcheckCommand() *cobra.Command {
 			}
 			address = adminAddress(c, "")
 		}
-		response, done, err := adminGet(cmd.Context(), address, "/livez", nil, healthcheckTimeout)
+		code, body, err := adminGet(cmd.Context(), address, "/livez", nil, healthcheckTimeout)
 		if err != nil {
 			return errors.Join(&cdc.Problem{What: "no relay answers at " + address, Err: err, Fix: "start the relay, or name its admin port with --addr"}, errUnhealthy)
 		}
-		defer done()
-		body, err := io.ReadAll(io.LimitReader(response.Body, 1<<12))
-		if err != nil {
-			return errors.Join(fmt.Errorf("read the answer of %s: %w", address, err), errUnhealthy)
-		}
 		fmt.Fprintln(p.stdout, strings.TrimSpace(string(body)))
-		if response.StatusCode != http.StatusOK {
+		if code != http.StatusOK {
 			return errUnhealthy
 		}
 		return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -41,7 +42,7 @@ func (p *program) execute(ctx context.Context, args []string) int {
 		err = &usageError{text: err.Error()}
 	}
 	printError(p.stderr, err, isTerminal(p.stderr) && p.getenv("NO_COLOR") == "")
-	if _, ok := err.(*usageError); ok {
+	if _, ok := errors.AsType[*usageError](err); ok {
 		fmt.Fprintln(p.stderr, "Run 'cdc-relay --help' for usage.")
 	}
 	return exitCode(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -79,33 +80,36 @@ func adminAddress(c *loadedConfig, flag string) string {
 
 // adminGet asks the admin port. The client is made for the one question and
 // ignores proxies of the environment.
-func adminGet(ctx context.Context, address, path string, query url.Values, timeout time.Duration) (*http.Response, func(), error) {
+func adminGet(ctx context.Context, address, path string, query url.Values, timeout time.Duration) (code int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	target := url.URL{Scheme: "http", Host: address, Path: path, RawQuery: query.Encode()}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
-		cancel()
-		return nil, nil, err
+		return 0, nil, err
 	}
 	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	if err != nil {
-		cancel()
-		return nil, nil, err
+		return 0, nil, err
 	}
-	return response, func() { _ = response.Body.Close(); cancel() }, nil
+	defer func() { _ = response.Body.Close() }()
+	body, err = io.ReadAll(io.LimitReader(response.Body, adminAnswerBytes))
+	return response.StatusCode, body, err
 }
 
+// adminAnswerBytes bounds what is read of an answer, whoever gave it.
+const adminAnswerBytes = 1 << 20
+
 func relayReport(ctx context.Context, address string) (*statusReport, error) {
-	response, done, err := adminGet(ctx, address, "/status", nil, askTimeout)
+	code, body, err := adminGet(ctx, address, "/status", nil, askTimeout)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status of the relay at %s: HTTP %s", address, response.Status)
+	if code != http.StatusOK {
+		return nil, fmt.Errorf("status of the relay at %s: HTTP %d", address, code)
 	}
 	var report statusReport
-	if err := json.NewDecoder(response.Body).Decode(&report); err != nil {
+	if err := json.Unmarshal(body, &report); err != nil {
 		return nil, fmt.Errorf("status of the relay at %s: %w", address, err)
 	}
 	if report.From == "" {

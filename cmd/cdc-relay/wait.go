@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -95,19 +94,14 @@ func awaitPublished(ctx context.Context, address string, lsn cdc.LSN, timeout ti
 func askPublished(ctx context.Context, address string, lsn cdc.LSN, timeout time.Duration) (*publishedAnswer, error) {
 	timeout = max(0, timeout)
 	query := url.Values{"lsn": {lsn.String()}, "timeout": {timeout.String()}}
-	response, done, err := adminGet(ctx, address, "/published", query, timeout+askTimeout)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<16))
+	code, body, err := adminGet(ctx, address, "/published", query, timeout+askTimeout)
 	if err != nil {
 		return nil, err
 	}
 	var answer publishedAnswer
-	if code := response.StatusCode; code != http.StatusOK && code != http.StatusAccepted || json.Unmarshal(body, &answer) != nil {
+	if code != http.StatusOK && code != http.StatusAccepted || json.Unmarshal(body, &answer) != nil {
 		return nil, &cdc.Problem{
-			What: "what listens at " + address + " is no cdc-relay of this version", Why: "HTTP " + response.Status,
+			What: "what listens at " + address + " is no cdc-relay of this version", Why: fmt.Sprintf("HTTP %d", code),
 			Fix: "name the relay's admin port with --addr",
 		}
 	}
