@@ -42,6 +42,7 @@ func (k killing) run(t *testing.T, e *relaytest.Environment, cfg ledger.Config) 
 			t.Fatalf("the relay ended by itself: %v", relay.Err())
 		}
 	}
+	waitSeen(t, l, l.Observer().Count()+1, time.Minute) // the life after the last kill
 	for l.Counts().Rows.Load() < int64(k.rows) {
 		pause(t, 50*time.Millisecond)
 	}
