@@ -61,8 +61,29 @@ func (g *guard) pause(ctx context.Context) {
 }
 
 // look returns a problem that ends the stream. A session that cannot be had is
-// none: the stream itself shows whether the server lives.
+// none: the stream itself shows whether the server lives. A session that ends
+// under the look is replaced at once, because a server that shuts down ends it
+// and says so to whoever connects next.
 func (g *guard) look(ctx context.Context) *cdc.Problem {
+	l, err := g.lookOnce(ctx)
+	if errors.Is(err, errSessionEnded) {
+		l, err = g.lookOnce(ctx)
+	}
+	if err != nil {
+		return g.refused(ctx, err)
+	}
+	if what := changed(g.base, l); what != "" {
+		return g.problem(what, l)
+	}
+	g.good = l.WALEnd
+	return nil
+}
+
+// errSessionEnded marks the failure of a look on an open session.
+var errSessionEnded = errors.New("the guard's session ended")
+
+// lookOnce looks, on a new session where there is none; an error drops it.
+func (g *guard) lookOnce(ctx context.Context) (*look, error) {
 	cfg := g.stream.cfg
 	if !g.conn.usable() {
 		g.drop()
@@ -70,7 +91,7 @@ func (g *guard) look(ctx context.Context) *cdc.Problem {
 		conn, err := cfg.connect(connectCtx, connectOptions{to: g.stream.conn})
 		cancel()
 		if err != nil {
-			return g.refused(ctx, err)
+			return nil, err
 		}
 		g.conn = conn
 	}
@@ -79,13 +100,9 @@ func (g *guard) look(ctx context.Context) *cdc.Problem {
 	l, err := cfg.look(lookCtx, g.conn)
 	if err != nil {
 		g.drop()
-		return g.refused(ctx, err)
+		return nil, fmt.Errorf("%w: %w", errSessionEnded, err)
 	}
-	if what := changed(g.base, l); what != "" {
-		return g.problem(what, l)
-	}
-	g.good = l.WALEnd
-	return nil
+	return l, nil
 }
 
 // refused tells a server that is going away from one that merely did not answer.
