@@ -61,12 +61,12 @@ func (g *guard) pause(ctx context.Context) {
 }
 
 // look returns a problem that ends the stream. A session that cannot be had is
-// none: the stream itself shows whether the server lives. A session that ends
-// under the look is replaced at once, because a server that shuts down ends it
-// and says so to whoever connects next.
+// none: the stream itself shows whether the server lives. A look that fails is
+// repeated once at once: a server that shuts down ends the session under it, or
+// while it is made, and says why only to whoever connects next.
 func (g *guard) look(ctx context.Context) *cdc.Problem {
 	l, err := g.lookOnce(ctx)
-	if errors.Is(err, errSessionEnded) {
+	if err != nil && ctx.Err() == nil {
 		l, err = g.lookOnce(ctx)
 	}
 	if err != nil {
@@ -78,9 +78,6 @@ func (g *guard) look(ctx context.Context) *cdc.Problem {
 	g.good = l.WALEnd
 	return nil
 }
-
-// errSessionEnded marks the failure of a look on an open session.
-var errSessionEnded = errors.New("the guard's session ended")
 
 // lookOnce looks, on a new session where there is none; an error drops it.
 func (g *guard) lookOnce(ctx context.Context) (*look, error) {
@@ -100,7 +97,7 @@ func (g *guard) lookOnce(ctx context.Context) (*look, error) {
 	l, err := cfg.look(lookCtx, g.conn)
 	if err != nil {
 		g.drop()
-		return nil, fmt.Errorf("%w: %w", errSessionEnded, err)
+		return nil, err
 	}
 	return l, nil
 }
