@@ -15,6 +15,11 @@ import (
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
 )
 
+// insertToFlush bounds how long the insert LSN may stand before the flushed WAL
+// that is streamed: records that no commit waits for, such as those of pruning,
+// leave with the server's running-transactions record every 15 s.
+const insertToFlush = 30 * time.Second
+
 // TestPublishedProperty: once /published says yes to the insert LSN of a moment
 // after a commit, a read_committed consumer sees the row although nothing
 // further happens: no other row and no other transaction pushes it out.
@@ -31,7 +36,7 @@ func TestPublishedProperty(t *testing.T) {
 	conn := e.Postgres.Connect(t, e.Database)
 	for seq := range 100 {
 		id, lsn := commitOne(t, conn, e.Topic, int64(seq+1))
-		published, err := relay.Published(t.Context(), lsn, 10*time.Second)
+		published, err := relay.Published(t.Context(), lsn, insertToFlush)
 		if err != nil || !published {
 			t.Fatalf("row %d: /published?lsn=%s says %v, %v", seq, lsn, published, err)
 		}
