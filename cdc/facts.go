@@ -11,7 +11,8 @@ type SourceFacts struct {
 	WALLevel      string
 	Timeline      Timeline
 	Lineage       Lineage // of Timeline; filled by Stream.Facts only
-	WALEnd        LSN     // pg_current_wal_flush_lsn(): the end of what may be streamed
+	WALPages      WALPages
+	WALEnd        LSN // pg_current_wal_flush_lsn(): the end of what may be streamed
 	Slot          *SlotFacts
 	Publication   *PublicationFacts
 	Table         *TableIdentity

@@ -32,6 +32,38 @@ func ParseLSN(s string) (LSN, error) {
 	return LSN(h<<32 | l), nil
 }
 
+// WALPages is the geometry of a server's WAL, fixed when the server was built or
+// initialised: wal_block_size and wal_segment_size in bytes. The zero value is
+// an unknown geometry.
+type WALPages struct {
+	BlockBytes   uint64 `json:"block_bytes"`
+	SegmentBytes uint64 `json:"segment_bytes"`
+}
+
+// Sizes of the header that each WAL page begins with; the first of a segment
+// has the long one. (PostgreSQL source, xlog_internal.h.)
+const (
+	pageHeaderBytes     = 24
+	longPageHeaderBytes = 40
+)
+
+// EndOfData moves an LSN that stands right behind a page header to where that
+// page begins. pg_current_wal_insert_lsn() is the place of the next record,
+// behind the header; the end LSN of a commit that fills the page is the place
+// before it, and there is nothing between the two.
+func (w WALPages) EndOfData(lsn LSN) LSN {
+	if w.BlockBytes == 0 || w.SegmentBytes == 0 {
+		return lsn
+	}
+	switch {
+	case uint64(lsn)%w.SegmentBytes == longPageHeaderBytes:
+		return lsn - longPageHeaderBytes
+	case uint64(lsn)%w.BlockBytes == pageHeaderBytes && uint64(lsn)%w.SegmentBytes != pageHeaderBytes:
+		return lsn - pageHeaderBytes
+	}
+	return lsn
+}
+
 // String prints the LSN as Postgres does.
 func (l LSN) String() string {
 	return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l))

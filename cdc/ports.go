@@ -132,6 +132,7 @@ type Status struct {
 	ReceivedLSN  LSN
 	RecordedLSN  LSN
 	ConfirmedLSN LSN
+	WALPages     WALPages
 	// OwedRows were received and are not recorded; OldestOwed is the commit time
 	// of the first of them.
 	OwedRows   int

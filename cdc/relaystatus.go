@@ -41,7 +41,7 @@ func (r *Relay) Status(now time.Time) Status {
 	status := Status{
 		State: r.state, Since: r.since, Cause: r.cause,
 		Record: r.kafka.Record, Position: r.recordedPosition(), MovedAt: now,
-		CaughtUpAt: r.caughtUpAt, ServerClock: r.clock.offset,
+		WALPages: r.source.WALPages, CaughtUpAt: r.caughtUpAt, ServerClock: r.clock.offset,
 	}
 	if r.kafka.Record != nil {
 		status.RecordedLSN = r.kafka.Record.RecordedLSN

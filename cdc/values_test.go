@@ -27,6 +27,26 @@ func TestLSNText(t *testing.T) {
 	}
 }
 
+func TestEndOfData(t *testing.T) {
+	w := WALPages{BlockBytes: 8192, SegmentBytes: 16 << 20}
+	for lsn, want := range map[LSN]LSN{
+		0x1C2E018: 0x1C2E000, // right behind the header of a page
+		0x1C2E017: 0x1C2E017,
+		0x1C2E019: 0x1C2E019,
+		0x1C2E028: 0x1C2E028, // a page within a segment has the short header
+		0x2000028: 0x2000000, // the first page of a segment has the long one
+		0x2000018: 0x2000018,
+		0x1C2E000: 0x1C2E000,
+	} {
+		if got := w.EndOfData(lsn); got != want {
+			t.Errorf("%s: got %s, want %s", lsn, got, want)
+		}
+	}
+	if got := (WALPages{}).EndOfData(0x1C2E018); got != 0x1C2E018 {
+		t.Errorf("unknown geometry: got %s", got)
+	}
+}
+
 // Headers compare as text in the order of their positions.
 func TestPositionHeaderOrder(t *testing.T) {
 	position := rapid.Custom(func(t *rapid.T) Position {

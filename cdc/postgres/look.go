@@ -13,6 +13,7 @@ import (
 type look struct {
 	InRecovery  bool             `json:"in_recovery"`
 	WALLevel    string           `json:"wal_level"`
+	WALPages    cdc.WALPages     `json:"wal_pages"`
 	WALEnd      cdc.LSN          `json:"wal_end"`
 	Database    string           `json:"database"`
 	Role        roleLook         `json:"role"`
@@ -93,6 +94,9 @@ func (cfg *Config) lookSQL(version int) string {
 	return `SELECT pg_catalog.json_build_object(
 	'in_recovery', pg_catalog.pg_is_in_recovery(),
 	'wal_level', pg_catalog.current_setting('wal_level'),
+	'wal_pages', pg_catalog.json_build_object(
+		'block_bytes', (SELECT s.setting::int8 FROM pg_catalog.pg_settings AS s WHERE s.name = 'wal_block_size'),
+		'segment_bytes', (SELECT s.setting::int8 FROM pg_catalog.pg_settings AS s WHERE s.name = 'wal_segment_size')),
 	'wal_end', CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END,
 	'database', pg_catalog.current_database(),
 	'role', (SELECT pg_catalog.row_to_json(r) FROM (SELECT rolname, rolsuper, rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user) AS r),
@@ -131,7 +135,7 @@ func (cfg *Config) look(ctx context.Context, c *connection) (*look, error) {
 func (l *look) facts(cfg *Config, id identity, version int) cdc.SourceFacts {
 	f := cdc.SourceFacts{
 		SystemID: id.systemID, Timeline: id.timeline, ServerVersion: version,
-		InRecovery: l.InRecovery, WALLevel: l.WALLevel, WALEnd: l.WALEnd,
+		InRecovery: l.InRecovery, WALLevel: l.WALLevel, WALPages: l.WALPages, WALEnd: l.WALEnd,
 	}
 	if l.Slot != nil {
 		f.Slot = l.Slot.facts()

@@ -70,6 +70,7 @@ func (a *adminServer) awaitPublished(r *http.Request, lsn cdc.LSN, timeout time.
 // received while it owes nothing. Any other replica has only the slot: it is
 // acknowledged after the record, never before (confirmed <= recorded).
 func covers(s *cdc.Status, lsn cdc.LSN) bool {
+	lsn = s.WALPages.EndOfData(lsn)
 	if !s.Active {
 		return s.SlotConfirmedLSN != 0 && lsn <= s.SlotConfirmedLSN
 	}

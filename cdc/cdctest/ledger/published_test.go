@@ -34,7 +34,7 @@ func TestPublishedProperty(t *testing.T) {
 	relay.WaitState(t, cdc.StateStreaming, 30*time.Second)
 
 	conn := e.Postgres.Connect(t, e.Database)
-	for seq := range 100 {
+	for seq := range 200 { // some of these commits end with a page of WAL
 		id, lsn := commitOne(t, conn, e.Topic, int64(seq+1))
 		published, err := relay.Published(t.Context(), lsn, insertToFlush)
 		if err != nil || !published {
