@@ -23,7 +23,7 @@ test-race: ## the core and its adapters under the race detector
 
 .PHONY: test-kafka
 test-kafka: ## the same suites against Apache Kafka (fetched by Maven, needs Java)
-	$(GO) run ./cdc/cdctest/apachekafka -- $(GO) test -count=1 -timeout 30m ./cdc/kafka ./cdc/cdctest/... ./cmd/...
+	$(GO) run ./cdc/cdctest/apachekafka -- $(GO) test -count=1 -timeout 30m ./cdc/kafka ./cdc/cdctest/... ./notifier ./cmd/...
 
 .PHONY: test-matrix
 test-matrix: ## adapter tests and a short ledger on Postgres 14 to 18
