@@ -98,6 +98,27 @@ func (l *positionLog) bounds(ctx context.Context) (bounds, error) {
 	return b, nil
 }
 
+// settledBounds waits until everything that stood below the high watermark at
+// the call is decided. The answer to EndTxn comes before its marker is written;
+// without the wait, who reads right after a commit would find the record before.
+// A transaction that stays open is waited for only so long.
+func (l *positionLog) settledBounds(ctx context.Context) (bounds, error) {
+	at, err := l.bounds(ctx)
+	if err != nil {
+		return at, err
+	}
+	high, deadline := at.high, time.Now().Add(markerWait)
+	for at.stable < high && time.Now().Before(deadline) {
+		if err := pause(ctx, markerPause); err != nil {
+			return at, err
+		}
+		if at, err = l.bounds(ctx); err != nil {
+			return at, err
+		}
+	}
+	return at, nil
+}
+
 // newest reads backwards in growing steps from end until both keys were found,
 // or only the record if pins are not wanted, or the log start was reached.
 func (l *positionLog) newest(ctx context.Context, start, end int64, withPins bool) (entries, error) {

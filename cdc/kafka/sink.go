@@ -22,6 +22,11 @@ const (
 	// undecidedPause lies between two looks at a last stable offset that has not
 	// reached the high watermark.
 	undecidedPause = 100 * time.Millisecond
+	// markerPause lies between two looks that wait for a commit marker, which
+	// follows the answer to EndTxn by milliseconds.
+	markerPause = 5 * time.Millisecond
+	// markerWait bounds that wait: an advisory read goes on without what is open.
+	markerWait = 3 * time.Second
 )
 
 // Sink implements cdc.Sink. Its methods are called from one goroutine at a time.
@@ -84,7 +89,7 @@ func (s *Sink) advise(ctx context.Context, cl *kgo.Client) (cdc.KafkaFacts, erro
 		return facts, err
 	}
 	log := s.positionLog(cl)
-	at, err := log.bounds(ctx)
+	at, err := log.settledBounds(ctx)
 	if err != nil {
 		return facts, s.explain("read the position", err)
 	}

@@ -251,6 +251,22 @@ func TestAdviseFencesNobody(t *testing.T) {
 	publish(t, p, batch(0x200, topic, "b"))
 }
 
+// A commit is answered before its marker is written. Whoever asks right after it
+// must not be told of the record before.
+func TestAdviseWaitsForTheMarker(t *testing.T) {
+	brokers := anyBrokers(t)
+	topic := newTopic(t, brokers, 1, nil)
+	s := ready(t, testConfig(brokers))
+	p, _ := open(t, s)
+	for i := range cdc.LSN(20) {
+		publish(t, p, batch(0x100+i, topic, "a"))
+		facts, err := s.Advise(testContext(t))
+		if err != nil || recordedLSN(facts) != 0x100+i {
+			t.Fatalf("after the commit of %s Advise says %s, %v", 0x100+i, recordedLSN(facts), err)
+		}
+	}
+}
+
 func TestOpenRefusesWhatItCannotRead(t *testing.T) {
 	brokers := anyBrokers(t)
 	for name, value := range map[string]string{"a newer version": `{"version":99}`, "no JSON": `{`} {
