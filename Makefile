@@ -10,8 +10,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/cdc-relay
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/cdc-relay ./cmd/cdc-relay
+build: ## build bin/cdc-relay, bin/payment-api, bin/notifier
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/cdc-relay ./cmd/payment-api ./cmd/notifier
 
 .PHONY: test
 test: ## everything that needs no more than Go: unit, adapters on real Postgres, ledger on kfake, the binary

@@ -52,5 +52,6 @@ Label values: ` + "`topic`" + ` is the name of one of the first hundred topics o
 ` + "`reason`" + ` of a halt is of the closed list of halts. The ` + "`reason`" + ` of a failure is the same, or else
 ` + "`transaction-timeout`, `undecodable`, `postgres` (the server said no), `kafka` (a broker said no), `network`, `other`" + `.
 
-Go's own (` + "`go_*`" + `) and the process's (` + "`process_*`" + `) metrics stand beside these.
+Go's own (` + "`go_*`" + `) and the process's (` + "`process_*`" + `) metrics stand beside these,
+the Kafka client's (connections, requests and bytes by node) under ` + "`cdc_relay_kafka_*`" + `.
 `

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kprom"
 
 	"github.com/cdc-relay/cdc-relay/cdc"
 	"github.com/cdc-relay/cdc-relay/cdc/kafka"
@@ -65,7 +67,11 @@ func (p *program) run(ctx context.Context, c *loadedConfig, options runOptions) 
 		return err
 	}
 	defer source.Close()
-	sink, err := kafka.New(kafkaConfig(c, logger))
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	kafkaCfg := kafkaConfig(c, logger)
+	kafkaCfg.Hooks = []kgo.Hook{kprom.NewMetrics("cdc_relay_kafka", kprom.Registerer(registry))}
+	sink, err := kafka.New(kafkaCfg)
 	if err != nil {
 		return err
 	}
@@ -74,17 +80,18 @@ func (p *program) run(ctx context.Context, c *loadedConfig, options runOptions) 
 		return err
 	}
 	defer monitor.Close()
-	relay := &relayParts{source: source, sink: sink, router: router, monitor: monitor}
+	relay := &relayParts{source: source, sink: sink, router: router, monitor: monitor, registry: registry}
 	return relay.run(ctx, c, options, logger)
 }
 
 // relayParts are the adapters of one process.
 type relayParts struct {
-	source  cdc.Source
-	sink    cdc.Sink
-	router  cdc.Router
-	monitor *postgres.Monitor
-	runner  *cdc.Runner
+	source   cdc.Source
+	sink     cdc.Sink
+	router   cdc.Router
+	monitor  *postgres.Monitor
+	registry *prometheus.Registry
+	runner   *cdc.Runner
 	// beforeRun is why the runner does not run yet; nil once it does.
 	beforeRun atomic.Pointer[cdc.Status]
 }
@@ -105,11 +112,9 @@ func (r *relayParts) status() cdc.Status {
 const publishMargin = 5 * time.Second
 
 func (r *relayParts) run(ctx context.Context, c *loadedConfig, options runOptions, logger *slog.Logger) error {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := readVersion()
 	observer, err := metrics.New(metrics.Config{
-		Registerer: registry, Slot: c.Postgres.Slot,
+		Registerer: r.registry, Slot: c.Postgres.Slot,
 		Status:    r.status,
 		SlotStats: r.monitor.SlotStats,
 		Version:   build.Version, Revision: build.Revision,
@@ -129,7 +134,7 @@ func (r *relayParts) run(ctx context.Context, c *loadedConfig, options runOption
 	}
 	admin, err := newAdminServer(ctx, adminConfig{
 		Listen: c.Admin.Listen, Pprof: c.Admin.Pprof, Relay: c.Relay, Slot: c.Postgres.Slot,
-		Status: r.status, Gatherer: registry, Logger: logger,
+		Status: r.status, Gatherer: r.registry, Logger: logger,
 	})
 	if err != nil {
 		return err
