@@ -13,6 +13,16 @@ help: ## list the targets
 build: ## build bin/cdc-relay, bin/payment-api, bin/notifier
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/cdc-relay ./cmd/payment-api ./cmd/notifier
 
+.PHONY: demo
+demo: ## the whole path on this machine, with faults at the press of a key (DEMO_FLAGS)
+	$(GO) run ./cmd/demo $(DEMO_FLAGS)
+
+.PHONY: up down
+up: ## the whole path in containers, with Prometheus and Grafana
+	docker compose --profile monitoring up --build --wait
+down: ## stop the containers and drop their data
+	docker compose --profile monitoring down --volumes
+
 .PHONY: test
 test: ## everything that needs no more than Go: unit, adapters on real Postgres, ledger on kfake, the binary
 	$(GO) test -shuffle=on -timeout 10m ./...
@@ -32,13 +42,17 @@ test-matrix: ## adapter tests and a short ledger on Postgres 14 to 18
 	$(GO) test -count=1 -timeout 15m ./cdc/cdctest/ledger -run '^(TestLedgerUnderKills|TestPostgresCrashes|TestPublishedProperty)$$'; done
 
 .PHONY: test-ops
-test-ops: ops-tools ## alert rules by promtool, every dashboard query on a live Prometheus
-	$(GO) test -count=1 -tags ops -timeout 10m ./cmd/cdc-relay/monitoring
+test-ops: ops-tools ## alert rules by promtool, every dashboard query on a live Prometheus, the demo page in Chromium
+	$(GO) test -count=1 -tags ops -timeout 10m ./cmd/cdc-relay/monitoring ./cmd/demo
+
+.PHONY: screenshot
+screenshot: ops-tools ## the README's pictures of the demo page
+	$(GO) test -count=1 -tags ops ./cmd/demo -run TestThePageInABrowser -args -screenshot
 
 .PHONY: ops-tools
 ops-tools:
-	@command -v promtool >/dev/null && command -v prometheus >/dev/null || \
-	{ apt-get update -q && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends prometheus; }
+	@command -v promtool >/dev/null && command -v prometheus >/dev/null && command -v chromium >/dev/null || \
+	{ apt-get update -q && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends prometheus chromium; }
 
 .PHONY: bench
 bench: ## drain speed, memory and latency on Apache Kafka (BENCH_FLAGS)
