@@ -15,7 +15,7 @@ build: ## build bin/cdc-relay, bin/payment-api, bin/notifier
 
 .PHONY: demo
 demo: ## the whole path on this machine, with faults at the press of a key (DEMO_FLAGS)
-	$(GO) run ./cmd/demo $(DEMO_FLAGS)
+	@$(GO) run ./cmd/demo --since $$(date +%s) $(DEMO_FLAGS)
 
 .PHONY: up down
 up: ## the whole path in containers, with Prometheus and Grafana
@@ -67,6 +67,7 @@ lint: $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION) ## gofmt, vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags failpoints ./cdc/...
+	$(GO) vet -tags ops ./cmd/...
 	$(TOOLS)/golangci-lint-$(GOLANGCI_VERSION) run ./...
 
 .PHONY: verify

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
+)
+
+// database is where everything is.
+const database = "demo"
+
+// servers are the two servers that the path needs.
+type servers struct {
+	postgres *cdctest.PostgresServer
+	kafka    *cdctest.KafkaServer
+}
+
+// startServers starts both. A port may be taken between its choice and its use:
+// then the server is made anew, on another one.
+func startServers(ctx context.Context) (*servers, error) {
+	s := &servers{}
+	var err error
+	for range 3 {
+		if s.postgres, err = startPostgres(ctx); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	for range 3 {
+		if err != nil || s.kafka != nil {
+			break
+		}
+		s.kafka, err = startKafka(ctx)
+	}
+	if err == nil {
+		err = s.createDatabase(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.remove())
+	}
+	return s, nil
+}
+
+func startPostgres(ctx context.Context) (*cdctest.PostgresServer, error) {
+	server, err := cdctest.NewPostgresServer(cdctest.PostgresConfig{})
+	if err != nil {
+		return nil, fmt.Errorf("make a PostgreSQL: %w", err)
+	}
+	if err := server.Start(ctx); err != nil {
+		return nil, errors.Join(err, server.Remove())
+	}
+	return server, nil
+}
+
+func startKafka(ctx context.Context) (*cdctest.KafkaServer, error) {
+	server, err := cdctest.NewKfakeServer()
+	if err != nil {
+		return nil, fmt.Errorf("make a broker: %w", err)
+	}
+	if err := server.Start(ctx); err != nil {
+		return nil, errors.Join(err, server.Remove())
+	}
+	return server, nil
+}
+
+func (s *servers) createDatabase(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, s.postgres.DSN("postgres", "postgres"))
+	if err != nil {
+		return fmt.Errorf("create the database: %w", err)
+	}
+	_, err = conn.Exec(ctx, "CREATE DATABASE "+database)
+	if err := errors.Join(err, conn.Close(ctx)); err != nil {
+		return fmt.Errorf("create the database: %w", err)
+	}
+	return nil
+}
+
+// dsn returns a connection string for a role.
+func (s *servers) dsn(role string) string { return s.postgres.DSN(database, role) }
+
+// remove stops both and deletes their data.
+func (s *servers) remove() error {
+	var errs []error
+	if s.kafka != nil {
+		errs = append(errs, s.kafka.Remove())
+	}
+	if s.postgres != nil {
+		errs = append(errs, s.postgres.Remove())
+	}
+	return errors.Join(errs...)
+}
+
+// ports are the addresses that the processes listen on.
+type ports struct {
+	api, apiAdmin, relayAdmin, notifierAdmin string
+
+	held []net.Listener // keep others away until the processes start
+}
+
+// release lets the processes have their ports.
+func (p *ports) release() error {
+	var errs []error
+	for _, listener := range p.held {
+		errs = append(errs, listener.Close())
+	}
+	p.held = nil
+	return errors.Join(errs...)
+}
+
+// choosePorts takes free ports, and with usual the usual port of each program
+// where that is free. Release them.
+func choosePorts(usual bool) (ports, error) {
+	var p ports
+	for _, choice := range []struct {
+		address *string
+		usual   int
+	}{{&p.api, 8080}, {&p.relayAdmin, 9790}, {&p.apiAdmin, 9791}, {&p.notifierAdmin, 9792}} {
+		if !usual {
+			choice.usual = randomPort()
+		}
+		listener, err := listenNear(choice.usual)
+		if err != nil {
+			return p, errors.Join(err, p.release())
+		}
+		p.held = append(p.held, listener)
+		*choice.address = listener.Addr().String()
+	}
+	return p, nil
+}
+
+// randomPort is one from below the ranges that kernels use for outgoing
+// connections, in which a restarted process may find its own port taken by a
+// client.
+func randomPort() int { return 10_000 + rand.IntN(5_000) }
+
+// listenNear listens at the port, or at another one if it is taken.
+func listenNear(port int) (net.Listener, error) {
+	for range 200 {
+		if listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return listener, nil
+		}
+		port = randomPort()
+	}
+	return nil, errors.New("find a free port: too many are taken")
+}
+
+// writeConfigs renders the configuration of relay and notifier.
+func (s *servers) writeConfigs(dir string, p ports, slackURL string) error {
+	brokers := strings.Join(s.kafka.Brokers(), ", ")
+	relay := fmt.Sprintf(`relay: payments
+postgres:
+  dsn: %q
+  admin_dsn: %q
+kafka:
+  brokers: [%s]
+  create_topics: true
+  partitions: %d
+  replication: 1
+routing:
+  source: /payments
+  allowed_topics: [payment-event]
+drain_timeout: 5s
+admin:
+  listen: %s
+`, s.dsn("cdc_relay"), s.dsn("postgres"), brokers, partitions, p.relayAdmin)
+	notifier := fmt.Sprintf(`kafka:
+  brokers: [%s]
+  instance_id: demo
+  create_topics: true
+  replication: 1
+postgres:
+  dsn: %q
+slack:
+  webhook_url: %s
+  interval: 0s
+drain_timeout: 3s
+admin:
+  listen: %s
+`, brokers, s.dsn("postgres"), slackURL, p.notifierAdmin)
+	for name, text := range map[string]string{"relay.yaml": relay, "notifier.yaml": notifier} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return fmt.Errorf("write the configuration: %w", err)
+		}
+	}
+	return nil
+}
