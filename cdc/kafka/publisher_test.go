@@ -211,7 +211,7 @@ func TestOutcomeOfALostEndIsReadByTheNextLife(t *testing.T) {
 					t.Errorf("Publish: %v, want error: %t", err, wantErr)
 				}
 				if lost == 0 {
-					t.Fatal("no EndTxn was disturbed")
+					t.Fatalf("no EndTxn was disturbed: %v", err)
 				}
 				_, facts := open(t, s)
 				if got := recordedLSN(facts); got != c.want {
