@@ -136,7 +136,7 @@ func (n *natively) healthy(t testing.TB, name string) error {
 		t.Fatalf("%s: health check %v: want CMD, the images have no shell", name, test)
 	}
 	switch test[1] {
-	case "/busybox/wget":
+	case "/bin/wget":
 		return getOK(t.Context(), n.translate(name, test[len(test)-1]))
 	case "/" + n.project.Services[name].Build.Target:
 		text, code, err := run(t.Context(), n.command(t, name, test[2:]))
