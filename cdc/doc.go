@@ -61,7 +61,7 @@
 // # Reading order
 //
 // lsn.go, position.go, row.go, record.go, message.go (values); batch.go,
-// progress.go, recovery.go (pure rules); relay.go and streaming.go (all
+// progress.go, recovery.go (pure rules); step.go, relay.go and streaming.go (all
 // decisions as one step function); ports.go (what adapters must do); run.go
 // and worker.go (the thin shell).
 package cdc

@@ -90,92 +90,6 @@ const (
 	easeAfter        = 100 // transactions, until halved limits are doubled again
 )
 
-// Phase is where the relay stands in its circle.
-type Phase uint8
-
-// The phases.
-const (
-	PhaseWaiting Phase = iota
-	PhaseInspecting
-	PhaseAdvising
-	PhaseAttaching
-	PhaseOpening
-	PhaseFacts
-	PhaseStreaming
-	PhaseDraining // reading has ended, what is complete is still published
-	PhaseClosing
-	PhaseFinished
-)
-
-// InputKind tells what an Input reports.
-type InputKind uint8
-
-// The inputs. Each but Tick, Message, StreamLost and Stop answers one action.
-const (
-	InputTick InputKind = iota
-	InputInspected
-	InputAdvised
-	InputAttached
-	InputOpened
-	InputFacts
-	InputTopic
-	InputPublished
-	InputClosed
-	InputMessage
-	InputStreamLost
-	InputStop
-)
-
-// Input is one event from outside.
-type Input struct {
-	Kind           InputKind
-	Err            error
-	Source         SourceFacts   // Inspected, Facts
-	Kafka          KafkaFacts    // Advised, Opened
-	Topic          TopicFacts    // Topic
-	StatusInterval time.Duration // Attached
-	Message        *Message      // Message; only valid during the step
-}
-
-// Action is what the worker is to do next; it is answered by one Input.
-type Action uint8
-
-// The actions. Close may be given while another action is with the worker: that
-// one's context is cancelled and its answer dropped.
-const (
-	ActionNone Action = iota
-	ActionInspect
-	ActionAdvise
-	ActionAttach
-	ActionOpen
-	ActionFacts
-	ActionTopic
-	ActionPublish
-	ActionClose
-)
-
-// Effects are what one step asks for, in this order: status, action, transition.
-type Effects struct {
-	Status         bool // send a status now
-	Confirm        LSN  // its value; 0 acknowledges nothing
-	ReplyRequested bool
-
-	Action Action
-	Topic  Topic  // ActionTopic
-	Batch  *Batch // ActionPublish
-
-	Transition *Transition
-	Finished   bool     // the relay is done
-	Problem    *Problem // with Finished: the halt; nil after an orderly stop
-}
-
-// Transition is a change of state, or a further failure in the same state.
-type Transition struct {
-	From, To State
-	Cause    *Problem
-	Failures int // how often this cause was seen in a row at this position
-}
-
 // NewRelay returns a relay that starts at its first Tick.
 func NewRelay(cfg RelayConfig, now time.Time) *Relay {
 	if cfg.DrainTimeout == 0 {
@@ -514,27 +428,6 @@ func (r *Relay) moveTo(state State, cause *Problem, eff *Effects, now time.Time)
 		r.since = now
 	}
 	r.state, r.cause = state, cause
-}
-
-// failures counts the same failure at the same position in a row.
-type failures struct {
-	what     string
-	position Position
-	count    int
-}
-
-func (f *failures) note(problem *Problem, position Position) int {
-	if f.what != problem.What || f.position != position {
-		*f = failures{what: problem.What, position: position}
-	}
-	f.count++
-	return f.count
-}
-
-func (f *failures) reset() { *f = failures{} }
-
-func backoff(n int) time.Duration {
-	return min(backoffMax, backoffFirst<<min(n-1, 10))
 }
 
 // jitter spreads replicas apart: between 80 % and 120 % of d.

@@ -9,9 +9,6 @@ func (r *Relay) Reading() bool {
 	return r.phase == PhaseStreaming && r.stream.pending == nil && r.stream.blocked == nil
 }
 
-// Attached says whether a stream is held.
-func (r *Relay) Attached() bool { return r.attached }
-
 // NextWake is when Step wants a Tick at the latest.
 func (r *Relay) NextWake(now time.Time) time.Time {
 	next := now.Add(10 * time.Second) // whoever watches the loop must see it move
