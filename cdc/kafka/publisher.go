@@ -218,6 +218,9 @@ func (p *publisher) Publish(ctx context.Context, batch *cdc.Batch) error {
 		p.committed(batch)
 		return nil
 	}
+	if ended := bounded.Err(); ended != nil && errors.Is(err, kgo.ErrClientClosed) {
+		err = fmt.Errorf("%w: %w", ended, err) // the clients were closed because the context ended
+	}
 	err = p.sink.explain(fmt.Sprintf("publish a batch of %d records", len(batch.Records)), err)
 	p.Close() // also drops the client's references to the batch
 	if time.Since(began) >= p.sink.cfg.TransactionTimeout && ctx.Err() == nil {
