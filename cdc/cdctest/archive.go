@@ -23,10 +23,7 @@ func unpackArchive(archive, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(dir)
+	root, err := makeRoot(dir)
 	if err != nil {
 		return err
 	}
@@ -62,14 +59,7 @@ func unpackEntry(root *os.Root, entry *tar.Header, content io.Reader) error {
 		if entry.Mode&0o100 != 0 {
 			mode = 0o755
 		}
-		file, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
-		if err != nil {
-			return err
-		}
-		if _, err := io.Copy(file, content); err != nil {
-			return errors.Join(err, file.Close())
-		}
-		return errors.Join(file.Chmod(mode), file.Close())
+		return writeNew(root, name, mode, content)
 	case tar.TypeSymlink:
 		return root.Symlink(entry.Linkname, name)
 	case tar.TypeLink:
@@ -77,4 +67,25 @@ func unpackEntry(root *os.Root, entry *tar.Header, content io.Reader) error {
 	default:
 		return fmt.Errorf("unexpected type %q", entry.Typeflag)
 	}
+}
+
+// makeRoot makes a directory that names cannot lead out of.
+func makeRoot(dir string) (*os.Root, error) {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return os.OpenRoot(dir)
+}
+
+// writeNew writes a file that does not exist yet, with this mode whatever the
+// umask is.
+func writeNew(root *os.Root, name string, mode os.FileMode, content io.Reader) error {
+	file, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(file, content); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	return errors.Join(file.Chmod(mode), file.Close())
 }

@@ -155,20 +155,41 @@ func (k *Kafka) AwaitDecided(t testing.TB, topics ...string) {
 	defer client.Close()
 	admin := kadm.NewClient(client)
 	for {
-		// In this order: the watermark read later is the larger one, so that equal
-		// means that all of it is stable.
-		stable, err1 := admin.ListCommittedOffsets(ctx, topics...)
-		ends, err2 := admin.ListEndOffsets(ctx, topics...)
-		err := errors.Join(err1, err2, stable.Error(), ends.Error())
-		if err == nil && sameOffsets(stable, ends) {
+		decided, err := isDecided(ctx, admin, topics)
+		if decided {
 			return
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			t.Fatalf("transactions are still open in %v (stable %v, ends %v): %v", topics, stable, ends, err)
+			t.Fatalf("transactions are still open in %v: %v", topics, err)
 		}
 	}
+}
+
+// Decided says whether no partition of the topics has an open or undecided
+// transaction now.
+func (k *Kafka) Decided(t testing.TB, topics ...string) bool {
+	t.Helper()
+	client, err := k.client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	decided, err := isDecided(t.Context(), kadm.NewClient(client), topics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decided
+}
+
+func isDecided(ctx context.Context, admin *kadm.Client, topics []string) (bool, error) {
+	// In this order: the watermark read later is the larger one, so that equal
+	// means that all of it is stable.
+	stable, err1 := admin.ListCommittedOffsets(ctx, topics...)
+	ends, err2 := admin.ListEndOffsets(ctx, topics...)
+	err := errors.Join(err1, err2, stable.Error(), ends.Error())
+	return err == nil && sameOffsets(stable, ends), err
 }
 
 func sameOffsets(a, b kadm.ListedOffsets) bool {

@@ -90,9 +90,13 @@ func TestKafkaKeepsTransactionsOverARestart(t *testing.T) {
 	if os.Getenv(cdctest.BrokersVariable) == "" {
 		return // this run has nothing but Go
 	}
-	for _, version := range []int{1, 2} {
-		t.Run(fmt.Sprintf("Apache Kafka, transaction version %d", version), func(t *testing.T) {
-			k := cdctest.StartApacheKafkaWith(t, cdctest.ApacheKafkaConfig{TransactionVersion: version})
+	for _, cfg := range []cdctest.ApacheKafkaConfig{
+		{Version: cdctest.Kafka3, TransactionVersion: 1},
+		{Version: cdctest.Kafka4, TransactionVersion: 1},
+		{Version: cdctest.Kafka4, TransactionVersion: 2},
+	} {
+		t.Run(fmt.Sprintf("Apache Kafka %s, transaction version %d", cfg.Version, cfg.TransactionVersion), func(t *testing.T) {
+			k := cdctest.StartApacheKafkaWith(t, cfg)
 			restartKeeps(t, k, k.Stop)
 			restartKeeps(t, k, k.Kill)
 		})

@@ -37,6 +37,14 @@ func (s *KafkaServer) Brokers() []string { return s.brokers }
 // Real says whether it is an Apache Kafka.
 func (s *KafkaServer) Real() bool { return s.real }
 
+// PID returns the process id of the server; 0 when it does not run or runs
+// elsewhere.
+func (s *KafkaServer) PID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.helper.pid()
+}
+
 // LogPath returns the server's log; empty where it runs elsewhere.
 func (s *KafkaServer) LogPath() string {
 	if s.root == "" {

@@ -21,6 +21,9 @@ import (
 type PostgresConfig struct {
 	// Major: 0 is the highest one found on this machine, else an embedded one.
 	Major int
+	// BinDir has the programs of one installation, as FullPostgres returns it;
+	// empty: those of Major.
+	BinDir string
 	// Settings are lines of postgresql.conf that override the defaults here;
 	// values are as in the file, without quotes.
 	Settings map[string]string
@@ -76,7 +79,7 @@ type PostgresServer struct {
 
 // NewPostgresServer makes a cluster without starting it. Remove it in the end.
 func NewPostgresServer(cfg PostgresConfig) (*PostgresServer, error) {
-	s, err := emptyPostgresServer(cfg.Major)
+	s, err := emptyPostgresServer(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -86,9 +89,16 @@ func NewPostgresServer(cfg PostgresConfig) (*PostgresServer, error) {
 	return s, nil
 }
 
+func (cfg PostgresConfig) binaries() (postgresBinaries, error) {
+	if cfg.BinDir != "" {
+		return inspectBinaries(cfg.BinDir)
+	}
+	return locatePostgres(cfg.Major)
+}
+
 // emptyPostgresServer has a directory and a port, but no cluster.
-func emptyPostgresServer(major int) (*PostgresServer, error) {
-	bin, err := locatePostgres(major)
+func emptyPostgresServer(cfg PostgresConfig) (*PostgresServer, error) {
+	bin, err := cfg.binaries()
 	if err != nil {
 		return nil, err
 	}
@@ -140,9 +150,9 @@ func (s *PostgresServer) SocketDSN(database, user string) string {
 
 // initdb makes the data directory. Every cluster is made anew instead of copied
 // from a template, because copies share their system identifier.
-func (s *PostgresServer) initdb() error {
-	cmd := exec.Command(filepath.Join(s.bin.dir, "initdb"), "-D", s.DataDir(), "-U", "postgres",
-		"-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+func (s *PostgresServer) initdb(options ...string) error {
+	cmd := exec.Command(filepath.Join(s.bin.dir, "initdb"), append(options, "-D", s.DataDir(), "-U", "postgres",
+		"-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")...)
 	cmd.Dir = s.root
 	cmd.Env = serverEnvironment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: serverCredential()}

@@ -57,6 +57,11 @@ func SharedPostgres(t testing.TB) *Postgres {
 	t.Helper()
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
+	t.Cleanup(func() {
+		if t.Failed() && shared.postgres != nil {
+			t.Logf("log of PostgreSQL on port %d ends:\n%s", shared.postgres.port, logTail(shared.postgres.LogPath()))
+		}
+	})
 	if shared.postgres != nil {
 		return &Postgres{server: shared.postgres}
 	}

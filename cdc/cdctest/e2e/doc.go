@@ -7,7 +7,6 @@
 //	compose_test.go   compose.yaml: what it must say, and the same commands with
 //	                  the same environment started natively
 //	stack_test.go     the programs with a database and topics of their own
-//	process_test.go   one life of a program, and a supervisor
 //
 // The truth is what Postgres holds in the end; records and messages are compared
 // with it. The package has no code for others; fakeslack beside it is the Slack

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -49,6 +50,14 @@ func program(t testing.TB, name string) string {
 		built.dir = dir
 	}
 	return filepath.Join(built.dir, name)
+}
+
+// programOf is a command line, which begins with the command's name, with its
+// settings.
+func programOf(t testing.TB, line, env []string) relaytest.Program {
+	t.Helper()
+	argv := append([]string{program(t, line[0])}, line[1:]...)
+	return relaytest.Program{Name: strings.Join(line, " "), Argv: argv, Env: env}
 }
 
 func (p *programs) remove() error {

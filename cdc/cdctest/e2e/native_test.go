@@ -34,7 +34,7 @@ type natively struct {
 	// addresses are where service:port is, for every port that is listened on.
 	addresses map[string]string
 	database  string // where postgres:5432/app is, as host:port/name
-	running   map[string]*supervised
+	running   map[string]*relaytest.Supervisor
 	begun     map[string]bool
 }
 
@@ -53,7 +53,7 @@ func newNatively(t testing.TB) *natively {
 		t.Fatal(err)
 	}
 	n := &natively{
-		project: compose(t), database: dsn.Host + dsn.Path, running: map[string]*supervised{}, begun: map[string]bool{},
+		project: compose(t), database: dsn.Host + dsn.Path, running: map[string]*relaytest.Supervisor{}, begun: map[string]bool{},
 		addresses: map[string]string{"kafka:19092": kafka.Brokers()[0]},
 	}
 	for name, service := range n.project.Services {
@@ -90,17 +90,19 @@ func (n *natively) translate(service, text string) string {
 }
 
 // command is how a service is started, or with args its program otherwise.
-func (n *natively) command(t testing.TB, name string, args []string) command {
+func (n *natively) command(t testing.TB, name string, args []string) relaytest.Program {
 	t.Helper()
 	service := n.project.Services[name]
-	c := command{name: name, argv: []string{program(t, service.Build.Target)}}
+	line, env := []string{service.Build.Target}, []string{}
 	for _, arg := range args {
-		c.argv = append(c.argv, n.translate(name, arg))
+		line = append(line, n.translate(name, arg))
 	}
 	for _, variable := range service.Environment.ToMapping().Values() {
-		c.env = append(c.env, n.translate(name, variable))
+		env = append(env, n.translate(name, variable))
 	}
-	return c
+	p := programOf(t, line, env)
+	p.Name = name
+	return p
 }
 
 // up starts a service after those that it depends on.
@@ -114,14 +116,14 @@ func (n *natively) up(t testing.TB, name string) {
 	for _, on := range service.GetDependencies() {
 		n.up(t, on)
 	}
-	c := n.command(t, name, service.Command)
+	program := n.command(t, name, service.Command)
 	if isOnce(service) {
-		mustRun(t, c)
+		relaytest.MustRun(t, program)
 		return
 	}
-	n.running[name] = supervise(t, c)
+	n.running[name] = relaytest.SuperviseProgram(t, program)
 	eventually(t, 30*time.Second, func() error {
-		if err := n.running[name].failure(); err != nil {
+		if err := n.running[name].Err(); err != nil {
 			t.Fatal(err)
 		}
 		return n.healthy(t, name)
@@ -139,9 +141,9 @@ func (n *natively) healthy(t testing.TB, name string) error {
 	case "/bin/wget":
 		return getOK(t.Context(), n.translate(name, test[len(test)-1]))
 	case "/" + n.project.Services[name].Build.Target:
-		text, code, err := run(t.Context(), n.command(t, name, test[2:]))
-		if err == nil && code != 0 {
-			err = fmt.Errorf("%s: exit code %d: %s", name, code, text)
+		p, err := relaytest.Run(t.Context(), n.command(t, name, test[2:]))
+		if err == nil && p.ExitCode() != 0 {
+			err = fmt.Errorf("%s: exit code %d: %s", name, p.ExitCode(), p.Output())
 		}
 		return err
 	default:
@@ -183,13 +185,13 @@ func TestComposeCommandsRunNatively(t *testing.T) {
 	}
 
 	active, standby := n.roles(t)
-	n.running[active].stopInOrder(t)
+	n.running[active].Stop(t)
 	relaytest.Admin{Addr: n.addresses[standby+":9790"]}.WaitState(t, cdc.StateStreaming, 30*time.Second)
 	n.awaitMessage(t, payOnce(t, api))
 	n.dropDay(t)
 	n.awaitMessage(t, payOnce(t, api)) // without a partition of its day
 	for _, name := range []string{standby, "payment-api", "notifier", "fake-slack"} {
-		n.running[name].stopInOrder(t)
+		n.running[name].Stop(t)
 	}
 }
 
@@ -239,7 +241,7 @@ func (n *natively) dropDay(t testing.TB) {
 	}
 }
 
-func sortedKeys(m map[string]*supervised) (keys []string) {
+func sortedKeys(m map[string]*relaytest.Supervisor) (keys []string) {
 	for key := range m {
 		keys = append(keys, key)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
 )
 
 const (
@@ -82,10 +84,10 @@ func TestPaymentsUnderKills(t *testing.T) {
 		t.Fatalf("got %d payments in answers, want %d", got, want)
 	}
 	awaitAll(t, s, len(answers.list))
-	for _, program := range []*supervised{s.api, s.notifier, s.relay} {
-		program.stopInOrder(t)
-		if program.lives <= killsOfEach {
-			t.Errorf("%s lived %d times, want more than its %d kills", program.command.name, program.lives, killsOfEach)
+	for _, program := range []*relaytest.Supervisor{s.api, s.notifier, s.relay} {
+		program.Stop(t)
+		if program.Lives() <= killsOfEach {
+			t.Errorf("%s lived %d times, want more than its %d kills", program.Name(), program.Lives(), killsOfEach)
 		}
 	}
 	check(t, s, shop, answers.list)
@@ -133,7 +135,7 @@ func book(shop *seats) (orders []order) {
 func payUnderKills(t testing.TB, s *stack, p *payer, answers *answers, orders []order) {
 	t.Helper()
 	victims := []struct {
-		program *supervised
+		program *relaytest.Supervisor
 		ready   string
 	}{
 		{s.api, s.apiSays}, {s.relay, "http://" + s.relayAdmin.Addr + "/readyz"}, {s.notifier, s.notifierReady},
@@ -156,14 +158,14 @@ func payUnderKills(t testing.TB, s *stack, p *payer, answers *answers, orders []
 	group.Go(func() error {
 		for n := range due {
 			victim := victims[n%len(victims)]
-			for getOK(ctx, victim.ready) != nil || !victim.program.killed() {
+			for getOK(ctx, victim.ready) != nil || !victim.program.Kill() {
 				if err := s.failure(); err != nil {
 					return err
 				}
 				select {
 				case <-time.After(10 * time.Millisecond):
 				case <-ctx.Done():
-					return fmt.Errorf("kill %s: %w", victim.program.command.name, ctx.Err())
+					return fmt.Errorf("kill %s: %w", victim.program.Name(), ctx.Err())
 				}
 			}
 		}

@@ -30,7 +30,7 @@ type stack struct {
 
 	apiURL                 string
 	relayAdmin             relaytest.Admin
-	api, relay, notifier   *supervised
+	api, relay, notifier   *relaytest.Supervisor
 	notifierReady, apiSays string // URLs of /readyz
 }
 
@@ -60,9 +60,8 @@ func startStack(t testing.TB) *stack {
 	s.relayAdmin = relaytest.Admin{Addr: ports[2]}
 	brokers := strings.Join(kafka.Brokers(), ",")
 
-	migrate := command{"payment-api migrate up", []string{program(t, "payment-api"), "migrate", "up"}, []string{"PAYMENT_API_DSN=" + postgres.DSN(database, "postgres")}}
-	mustRun(t, migrate)
-	relay := command{"cdc-relay init", []string{program(t, "cdc-relay"), "init", "--apply"}, []string{
+	relaytest.MustRun(t, programOf(t, []string{"payment-api", "migrate", "up"}, []string{"PAYMENT_API_DSN=" + postgres.DSN(database, "postgres")}))
+	settings := []string{
 		"CDC_RELAY_RELAY=" + name,
 		"CDC_RELAY_POSTGRES_DSN=" + postgres.DSN(database, "cdc_relay"),
 		"CDC_RELAY_POSTGRES_ADMIN_DSN=" + postgres.DSN(database, "postgres"),
@@ -73,17 +72,16 @@ func startStack(t testing.TB) *stack {
 		"CDC_RELAY_ROUTING_TOPIC=" + s.topic,
 		"CDC_RELAY_ROUTING_ALLOWED_TOPICS=" + s.topic,
 		"CDC_RELAY_ADMIN_LISTEN=" + ports[2],
-	}}
-	mustRun(t, relay)
-	relay.name, relay.argv = "cdc-relay run", []string{program(t, "cdc-relay"), "run"}
-	s.relay = supervise(t, relay)
-	s.api = supervise(t, command{"payment-api", []string{program(t, "payment-api"), "serve"}, []string{
+	}
+	relaytest.MustRun(t, programOf(t, []string{"cdc-relay", "init", "--apply"}, settings))
+	s.relay = relaytest.SuperviseProgram(t, programOf(t, []string{"cdc-relay", "run"}, settings))
+	s.api = relaytest.SuperviseProgram(t, programOf(t, []string{"payment-api", "serve"}, []string{
 		"PAYMENT_API_DSN=" + postgres.DSN(database, "payment_app"),
 		"PAYMENT_API_LISTEN=" + ports[0],
 		"PAYMENT_API_ADMIN_LISTEN=" + ports[1],
 		"PAYMENT_API_RELAY_URL=http://" + ports[2],
-	}})
-	s.notifier = supervise(t, command{"notifier", []string{program(t, "notifier"), "run", "--migrate"}, []string{
+	}))
+	s.notifier = relaytest.SuperviseProgram(t, programOf(t, []string{"notifier", "run", "--migrate"}, []string{
 		"NOTIFIER_KAFKA_BROKERS=" + brokers,
 		"NOTIFIER_KAFKA_TOPIC=" + s.topic,
 		"NOTIFIER_KAFKA_GROUP=" + s.topic,
@@ -96,7 +94,7 @@ func startStack(t testing.TB) *stack {
 		"NOTIFIER_SLACK_WEBHOOK_URL=" + slack.URL + "/services/T0/B0/e2e",
 		"NOTIFIER_SLACK_INTERVAL=0s",
 		"NOTIFIER_ADMIN_LISTEN=" + ports[3],
-	}})
+	}))
 	s.awaitReady(t)
 	return s
 }
@@ -116,8 +114,8 @@ func (s *stack) awaitReady(t testing.TB) {
 
 // failure says why a program does not run any more.
 func (s *stack) failure() error {
-	for _, program := range []*supervised{s.api, s.relay, s.notifier} {
-		if err := program.failure(); err != nil {
+	for _, program := range []*relaytest.Supervisor{s.api, s.relay, s.notifier} {
+		if err := program.Err(); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,8 @@
 //
 // An Environment is everything that one relay needs, made by `cdc-relay init`
 // itself. A Process is one life of the relay; a Supervisor gives it one life
-// after another, as an init system does. Nothing outlives the test.
+// after another, as an init system does. Both run any other Program too, for
+// tests of the whole path. Nothing outlives the test.
 //
 // TestMain of a package that uses it is
 //

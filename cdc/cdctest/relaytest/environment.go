@@ -1,14 +1,12 @@
 package relaytest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -23,6 +21,8 @@ type EnvironmentConfig struct {
 	Binary   string // that makes the environment by its init command
 	// Partitions of the topic; default 6.
 	Partitions int32
+	// TransactionRing is the number of transactional ids; default 2, as the relay's.
+	TransactionRing int
 	// Extra is YAML appended to the configuration: whole top-level keys that it
 	// does not have.
 	Extra string
@@ -34,6 +34,7 @@ type Environment struct {
 	EnvironmentConfig
 
 	Relay         string
+	Source        string // what events name as theirs
 	Database      string
 	Slot          string
 	Publication   string
@@ -41,6 +42,43 @@ type Environment struct {
 	PositionTopic string
 	AdminAddr     string
 	ConfigPath    string
+}
+
+// Replica is the same relay once more: another configuration file, with an admin
+// server of its own.
+func (e *Environment) Replica(t testing.TB) *Environment {
+	t.Helper()
+	addr, err := freeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica := *e
+	replica.AdminAddr = addr
+	replica.ConfigPath = filepath.Join(t.TempDir(), "replica.yaml")
+	if err := os.WriteFile(replica.ConfigPath, []byte(replica.Config()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &replica
+}
+
+// Beside is another relay on the same outbox and topic, with a publication, a
+// slot and a position of its own. Its publication has to exist.
+func (e *Environment) Beside(t testing.TB, publication string) *Environment {
+	t.Helper()
+	addr, err := freeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := *e
+	other.Relay = fmt.Sprintf("t%dx%d", os.Getpid(), relays.Add(1))
+	other.Slot, other.Publication = other.Relay+"_outbox", publication
+	other.PositionTopic, other.AdminAddr = e.Kafka.TopicName(t), addr
+	other.ConfigPath = filepath.Join(t.TempDir(), "beside.yaml")
+	if err := os.WriteFile(other.ConfigPath, []byte(other.Config()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other.run(t, "init", "--apply")
+	return &other
 }
 
 // role is what the relay connects as. It has LOGIN, REPLICATION and CONNECT and
@@ -57,6 +95,9 @@ func NewEnvironment(t testing.TB, cfg EnvironmentConfig) *Environment {
 	if cfg.Partitions == 0 {
 		cfg.Partitions = 6
 	}
+	if cfg.TransactionRing == 0 {
+		cfg.TransactionRing = 2
+	}
 	addr, err := freeAddr()
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +106,7 @@ func NewEnvironment(t testing.TB, cfg EnvironmentConfig) *Environment {
 	e := &Environment{
 		EnvironmentConfig: cfg,
 		Relay:             relay,
+		Source:            "/" + relay,
 		Database:          cfg.Postgres.Database(t),
 		Slot:              relay + "_outbox",
 		Publication:       relay + "_outbox",
@@ -98,14 +140,7 @@ func (e *Environment) run(t testing.TB, command string, args ...string) *Process
 	t.Helper()
 	options := e.Options()
 	options.Command, options.Args = command, args
-	p := Start(t, options)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	code, err := p.Wait(ctx)
-	if err != nil || code != 0 {
-		t.Fatalf("cdc-relay %s: exit code %d, %v\n%s%s", command, code, err, p.Stdout(), p.Stderr())
-	}
-	return p
+	return MustRun(t, options.Program())
 }
 
 // Options run the relay.

@@ -4,30 +4,40 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
+	"fmt"
 	"os/exec"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// Options say what to run.
+// Options say how to run cdc-relay.
 type Options struct {
 	Binary     string
 	ConfigPath string
 	Command    string   // default run
 	Args       []string // after the command and --config
-	Env        []string // beside the inherited environment, which loses CDC_RELAY_ variables
+	Env        []string // as Program's
 	Admin      string   // host:port of the admin server in the configuration
 }
 
-// Process is one life of cdc-relay.
-type Process struct {
-	Admin
+// Program is cdc-relay with its arguments.
+func (o Options) Program() Program {
+	command := o.Command
+	if command == "" {
+		command = "run"
+	}
+	argv := append([]string{o.Binary, command, "--config", o.ConfigPath}, o.Args...)
+	return Program{Name: "cdc-relay " + command, Argv: argv, Env: o.Env, Admin: o.Admin}
+}
 
+// Process is one life of a program.
+type Process struct {
+	Admin // of cdc-relay
+
+	name   string
 	cmd    *exec.Cmd
 	stdout output
 	stderr output
@@ -57,7 +67,7 @@ func (o *output) String() string {
 // are shown when the test failed.
 func Start(t testing.TB, options Options) *Process {
 	t.Helper()
-	p, err := start(options)
+	p, err := start(options.Program())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,14 +78,9 @@ func Start(t testing.TB, options Options) *Process {
 	return p
 }
 
-func start(options Options) (*Process, error) {
-	command := options.Command
-	if command == "" {
-		command = "run"
-	}
-	args := append([]string{command, "--config", options.ConfigPath}, options.Args...)
-	p := &Process{Admin: Admin{Addr: options.Admin}, cmd: exec.Command(options.Binary, args...), ended: make(chan struct{})}
-	p.cmd.Env = append(cleanEnvironment(), options.Env...)
+func start(program Program) (*Process, error) {
+	p := &Process{Admin: Admin{Addr: program.Admin}, name: program.Name, cmd: exec.Command(program.Argv[0], program.Argv[1:]...), ended: make(chan struct{})}
+	p.cmd.Env = program.environment()
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.SysProcAttr = endWithParent()
 	started := make(chan error)
@@ -91,7 +96,10 @@ func start(options Options) (*Process, error) {
 		}
 		close(p.ended)
 	}()
-	return p, <-started
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", program.Name, err)
+	}
+	return p, nil
 }
 
 // show logs the end of what the process said, if the test failed.
@@ -100,8 +108,8 @@ func (p *Process) show(t testing.TB) {
 	if !t.Failed() {
 		return
 	}
-	text := p.stderr.String()
-	t.Logf("%s (pid %d, exit code %d) ends:\n%s", p.cmd.Args[1], p.PID(), p.cmd.ProcessState.ExitCode(), text[max(0, len(text)-most):])
+	text := p.Output()
+	t.Logf("%s (pid %d, exit code %d) ends:\n%s", p.name, p.PID(), p.ExitCode(), text[max(0, len(text)-most):])
 }
 
 // PID is the process id.
@@ -112,6 +120,9 @@ func (p *Process) Stdout() string { return p.stdout.String() }
 
 // Stderr is what the process said so far.
 func (p *Process) Stderr() string { return p.stderr.String() }
+
+// Output is what the process printed, and then what it said.
+func (p *Process) Output() string { return p.Stdout() + p.Stderr() }
 
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
@@ -153,17 +164,6 @@ func (p *Process) Terminate(t testing.TB) int {
 		t.Fatalf("SIGTERM: %v", err)
 	}
 	return code
-}
-
-// cleanEnvironment is the environment without what would configure the relay.
-func cleanEnvironment() []string {
-	var env []string
-	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "CDC_RELAY_") {
-			env = append(env, variable)
-		}
-	}
-	return env
 }
 
 // KilledBy says whether the signal ended the process.

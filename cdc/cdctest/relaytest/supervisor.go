@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -11,12 +12,12 @@ import (
 // restartPause is what an init system waits before it starts a process again.
 const restartPause = 50 * time.Millisecond
 
-// Supervisor keeps a relay running: it starts it again whenever it ends, except
+// Supervisor keeps a program running: it starts it again whenever it ends, except
 // after the exit codes that a restart cannot cure, which fail the test.
 type Supervisor struct {
-	Admin
+	Admin // of cdc-relay
 
-	options Options
+	program Program
 	stop    chan struct{}
 	stopped chan struct{}
 
@@ -30,7 +31,13 @@ type Supervisor struct {
 // test.
 func Supervise(t testing.TB, options Options) *Supervisor {
 	t.Helper()
-	s := &Supervisor{Admin: Admin{Addr: options.Admin}, options: options, stop: make(chan struct{}), stopped: make(chan struct{})}
+	return SuperviseProgram(t, options.Program())
+}
+
+// SuperviseProgram does the same with any program.
+func SuperviseProgram(t testing.TB, program Program) *Supervisor {
+	t.Helper()
+	s := &Supervisor{Admin: Admin{Addr: program.Admin}, program: program, stop: make(chan struct{}), stopped: make(chan struct{})}
 	go s.run()
 	t.Cleanup(func() {
 		s.end()
@@ -45,7 +52,7 @@ func Supervise(t testing.TB, options Options) *Supervisor {
 func (s *Supervisor) run() {
 	defer close(s.stopped)
 	for {
-		process, err := start(s.options)
+		process, err := start(s.program)
 		s.mu.Lock()
 		if err != nil {
 			s.err = err
@@ -62,7 +69,7 @@ func (s *Supervisor) run() {
 		}
 		if code := process.ExitCode(); code == 2 || code == 5 {
 			s.mu.Lock()
-			s.err = fmt.Errorf("the relay stopped for good with exit code %d:\n%s", code, process.Stderr())
+			s.err = fmt.Errorf("%s stopped for good with exit code %d:\n%s", s.program.Name, code, process.Output())
 			s.mu.Unlock()
 			return
 		}
@@ -83,7 +90,10 @@ func (s *Supervisor) end() {
 	<-s.stopped
 }
 
-// Lives is how many times the relay was started.
+// Name is the program's.
+func (s *Supervisor) Name() string { return s.program.Name }
+
+// Lives is how many times the program was started.
 func (s *Supervisor) Lives() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +107,7 @@ func (s *Supervisor) Err() error {
 	return s.err
 }
 
-// Kill kills the life that runs now, if one does, and says whether it did.
+// Kill kills the life that runs now, if one does, and says whether that ended it.
 func (s *Supervisor) Kill() bool {
 	s.mu.Lock()
 	process := s.current
@@ -110,11 +120,21 @@ func (s *Supervisor) Kill() bool {
 		return false
 	default:
 		process.Kill()
-		return true
+		return process.KilledBy(syscall.SIGKILL)
 	}
 }
 
-// Stop ends supervision and the relay, in good order. A relay that gave up
+// Signal sends a signal to the life that runs now, if one does.
+func (s *Supervisor) Signal(sig syscall.Signal) {
+	s.mu.Lock()
+	process := s.current
+	s.mu.Unlock()
+	if process != nil {
+		process.Signal(sig)
+	}
+}
+
+// Stop ends supervision and the program, in good order. A program that gave up
 // earlier, or does not end by SIGTERM with exit code 0, fails the test.
 func (s *Supervisor) Stop(t testing.TB) {
 	t.Helper()
@@ -129,7 +149,7 @@ func (s *Supervisor) Stop(t testing.TB) {
 	default:
 	}
 	if code := process.Terminate(t); code != 0 {
-		t.Errorf("SIGTERM ended the relay with exit code %d, want 0", code)
+		t.Errorf("SIGTERM ended %s with exit code %d, want 0", s.program.Name, code)
 	}
 }
 

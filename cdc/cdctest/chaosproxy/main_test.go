@@ -1,0 +1,10 @@
+package chaosproxy_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
+)
+
+func TestMain(m *testing.M) { os.Exit(cdctest.Main(m)) }
