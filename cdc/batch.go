@@ -5,8 +5,8 @@ import "time"
 // BatchLimits bound one Kafka transaction, and with it the relay's memory: at
 // most two batches exist at a time.
 type BatchLimits struct {
-	MaxRows       int // default 10000
-	MaxBytes      int // default 4 MiB; a single larger record makes a batch of its own
+	MaxRows       int // default 2000
+	MaxBytes      int // default 1 MiB; a single larger record makes a batch of its own
 	MaxPartitions int // default 500; each touched partition costs a commit marker
 }
 
@@ -34,6 +34,9 @@ type Batch struct {
 	Position *PositionRecord
 	// Pins is the whole new set of topic pins; nil when it did not change.
 	Pins []TopicPin
+	// Command is what a person had done, told in the same transaction; nil in
+	// every batch of a relay that runs.
+	Command *CommandRecord
 	// OldestCommit is the commit time of the first record's transaction.
 	OldestCommit time.Time
 	// CommitTimes has the commit time of each record's transaction.
@@ -44,15 +47,52 @@ type Batch struct {
 // It is pure, and never holds more than the limits allow: the caller asks fits
 // before append, and cuts first when the answer is no.
 type assembly struct {
-	limits      BatchLimits
-	records     []Record
-	commitTimes []time.Time
-	bytes       int
-	partitions  map[partitionKey]struct{}
-	last        rowMark // of the last appended record; serial 0: none since the last cut
+	limits BatchLimits
+	room
+	bytes      int
+	partitions map[partitionKey]struct{}
+	last       rowMark // of the last appended record; serial 0: none since the last cut
 	// boundary is the state at the last COMMIT; boundary.records of the records
 	// belong to complete transactions.
 	boundary boundary
+	other    room // of the batch with the publisher, or free
+}
+
+// room is the memory of one batch. Two of them take turns: one is filled while
+// the other is with the publisher, so that rows cost the collector nothing.
+type room struct {
+	records     []Record
+	commitTimes []time.Time
+	values      slab[byte]   // what the records reference
+	headers     slab[Header] // of the records
+}
+
+const (
+	roomChunkBytes   = 64 << 10
+	roomChunkHeaders = 1024
+)
+
+func newRoom() room {
+	return room{values: slab[byte]{perChunk: roomChunkBytes}, headers: slab[Header]{perChunk: roomChunkHeaders}}
+}
+
+// keep returns a record that references nothing but the room.
+func (m *room) keep(record Record) Record {
+	record.Placement = nil // it has been placed
+	record.Key, record.Value = m.values.keep(record.Key), m.values.keep(record.Value)
+	record.Headers = m.headers.keep(record.Headers)
+	for i := range record.Headers {
+		record.Headers[i].Value = m.values.keep(record.Headers[i].Value)
+	}
+	return record
+}
+
+// reset frees the room; what it held must be referenced no more.
+func (m *room) reset() {
+	clear(m.records)
+	m.records, m.commitTimes = m.records[:0], m.commitTimes[:0]
+	m.values.reset()
+	m.headers.reset()
 }
 
 type boundary struct {
@@ -85,7 +125,7 @@ type partitionKey struct {
 }
 
 func newAssembly(limits BatchLimits) assembly {
-	return assembly{limits: limits, partitions: make(map[partitionKey]struct{})}
+	return assembly{limits: limits, partitions: make(map[partitionKey]struct{}), room: newRoom(), other: newRoom()}
 }
 
 // fits says whether the record may join the open batch. An empty batch takes
@@ -101,8 +141,10 @@ func (a *assembly) fits(record *Record) bool {
 	return touched || len(a.partitions) < a.limits.MaxPartitions
 }
 
+// append takes the record in, and copies what it references.
 func (a *assembly) append(record Record, mark rowMark) {
-	a.records = append(a.records, record)
+	mark.eventID = a.values.keep(mark.eventID)
+	a.records = append(a.records, a.keep(record))
 	a.commitTimes = append(a.commitTimes, mark.commitTime)
 	a.bytes += record.Bytes()
 	a.partitions[partitionKey{record.Topic, record.Partition}] = struct{}{}
@@ -118,7 +160,8 @@ func (a *assembly) commit(endLSN LSN) {
 func (a *assembly) ready() bool { return a.boundary.complete }
 
 // cut takes the batch out: up to the last COMMIT where there is one, else
-// inside the open transaction. What remains starts the next batch. The returned
+// inside the open transaction. What remains starts the next batch. The batch's
+// memory is taken back by recycle, and there must be no other batch out. The returned
 // boundary describes the batch's end; complete is false after a cut inside.
 func (a *assembly) cut() (*Batch, boundary) {
 	end := a.boundary
@@ -130,7 +173,8 @@ func (a *assembly) cut() (*Batch, boundary) {
 		batch.OldestCommit = batch.CommitTimes[0]
 	}
 	rest, restTimes, last := a.records[end.records:], a.commitTimes[end.records:], a.last
-	*a = newAssembly(a.limits)
+	clear(a.partitions)
+	*a = assembly{limits: a.limits, partitions: a.partitions, room: a.other, other: a.room}
 	for i := range rest {
 		mark := last
 		mark.commitTime = restTimes[i]
@@ -138,3 +182,7 @@ func (a *assembly) cut() (*Batch, boundary) {
 	}
 	return batch, end
 }
+
+// recycle takes back the memory of the batch that was cut: it was published, so
+// Kafka's client holds nothing of it any more, and nobody else does.
+func (a *assembly) recycle() { a.other.reset() }

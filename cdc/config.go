@@ -12,6 +12,7 @@ type Config struct {
 	Source   Source
 	Sink     Sink
 	Router   Router
+	Park     Parker       // nil: a bad row halts
 	Observer Observer     // nil: nobody counts
 	Logger   *slog.Logger // nil discards
 
@@ -38,8 +39,8 @@ func (c *Config) setDefaults() {
 	if c.Observer == nil {
 		c.Observer = nopObserver{}
 	}
-	setDefault(&c.Limits.MaxRows, 10000)
-	setDefault(&c.Limits.MaxBytes, 4<<20)
+	setDefault(&c.Limits.MaxRows, 2000)
+	setDefault(&c.Limits.MaxBytes, 1<<20)
 	setDefault(&c.Limits.MaxPartitions, 500)
 	setDefault(&c.DrainTimeout, 20*time.Second)
 	setDefault(&c.PublishTimeout, 20*time.Second)
@@ -62,7 +63,7 @@ func (c *Config) validate() error {
 	require(c.Source != nil, "no Source")
 	require(c.Sink != nil, "no Sink")
 	require(c.Router != nil, "no Router")
-	require(c.Mode == ExactlyOnce, "mode "+string(c.Mode)+" is unknown")
+	require(c.Mode == ExactlyOnce || c.Mode == AtLeastOnce, "mode "+string(c.Mode)+" is unknown")
 	require(c.Identity.Slot != "", "Identity names no slot")
 	require(c.Identity.TransactionalIDs.Prefix != "" && c.Identity.TransactionalIDs.Ring > 0, "Identity names no transactional ids")
 	require(c.Limits.MaxRows > 0 && c.Limits.MaxBytes > 0 && c.Limits.MaxPartitions > 0, "batch limits must be positive")

@@ -20,6 +20,10 @@
 // slot is never acknowledged beyond what Kafka has recorded. When this can no
 // longer be proved the relay halts with a reason and a way out.
 //
+// In mode at-least-once no row is lost either, but a restart repeats what the
+// slot had not seen acknowledged; docs/delivery.md says what else that mode
+// gives up. Its position records are the memory of one process and stay there.
+//
 // # Vocabulary
 //
 //	slot, publication, relation,    as in PostgreSQL's documentation

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -54,6 +55,44 @@ func TestDocsNameExistingTests(t *testing.T) {
 	})
 	if named < 10 {
 		t.Errorf("the docs name only %d tests", named)
+	}
+}
+
+// The table of faults in docs/delivery.md has every fault once, in order, and
+// each names a test by its package, of which there is one by that name.
+func TestFaultTable(t *testing.T) {
+	const faults = 58
+	existing := map[string]bool{}
+	clause, function := regexp.MustCompile(`(?m)^package (\w+?)(?:_test)?$`), regexp.MustCompile(`(?m)^func (Test\w+)\(t `)
+	walkFiles(t, "..", "_test.go", func(text string) {
+		if pkg := clause.FindStringSubmatch(text); pkg != nil {
+			for _, match := range function.FindAllStringSubmatch(text, -1) {
+				existing[pkg[1]+"."+match[1]] = true
+			}
+		}
+	})
+	page, err := os.ReadFile("docs/delivery.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, name := regexp.MustCompile(`(?m)^\| (\d+) \|([^|\n]+)\|([^|\n]+)\|([^|\n]+)\|$`), regexp.MustCompile("`(\\w+\\.Test\\w+)`")
+	rows := row.FindAllStringSubmatch(string(page), -1)
+	for i, columns := range rows {
+		if columns[1] != strconv.Itoa(i+1) {
+			t.Fatalf("row %s stands where fault %d should", columns[1], i+1)
+		}
+		names := name.FindAllStringSubmatch(columns[4], -1)
+		if len(names) == 0 {
+			t.Errorf("fault %d names no test", i+1)
+		}
+		for _, match := range names {
+			if !existing[match[1]] {
+				t.Errorf("fault %d names %s, which does not exist", i+1, match[1])
+			}
+		}
+	}
+	if len(rows) != faults {
+		t.Errorf("%d faults, want %d", len(rows), faults)
 	}
 }
 

@@ -53,10 +53,26 @@ type KafkaFacts struct {
 	Topics    map[Topic]TopicFacts // every pinned topic that exists now
 }
 
+// PinnedTopics are the facts of topics that need no further look-up, with the
+// partition count that was pinned: partitions added later stay unused.
+func PinnedTopics(topics map[Topic]TopicFacts, pins []TopicPin) map[Topic]TopicFacts {
+	pinned := make(map[Topic]TopicFacts, len(pins))
+	for _, pin := range pins {
+		if facts, ok := topics[pin.Topic]; ok {
+			facts.TopicPin = pin
+			pinned[pin.Topic] = facts
+		}
+	}
+	return pinned
+}
+
 // SlotStats is what monitoring reads about the slot from any replica, active
 // or not, in one cheap query.
 type SlotStats struct {
 	CurrentLSN   LSN        // pg_current_wal_lsn()
 	Slot         *SlotFacts // nil: it does not exist
 	SafeWALBytes *int64     // safe_wal_size: left until invalidation; nil where max_slot_wal_keep_size is unlimited
+	// CatalogXMinAge is age(catalog_xmin): how many transactions ago the oldest one
+	// began whose catalog rows VACUUM must keep for the slot; nil where that is null.
+	CatalogXMinAge *int64
 }

@@ -17,8 +17,8 @@ const (
 
 // Message is one message of the replication stream in the core's words.
 // (PostgreSQL docs, "Streaming Replication Protocol" and "Logical Replication
-// Message Formats".) The decoder reuses the Message itself between calls; what
-// its Row references stays valid.
+// Message Formats".) The decoder reuses the Message and what its Row
+// references: both are valid until the next one is received.
 type Message struct {
 	Kind           MessageKind
 	XID            XID
@@ -27,7 +27,8 @@ type Message struct {
 	CommitTime     time.Time // on the server's clock
 	WALEnd         LSN       // keepalive: everything before it was sent, if it concerns us
 	ReplyRequested bool
-	ServerTime     time.Time // when the server sent the message; zero when not known
-	Row            Row       // Position.Serial, Generation and Timeline are set by the relay
-	Ignored        string    // "update", "delete", "truncate", "message", "origin", "type"
+	ServerTime     time.Time  // when the server sent the message; zero when not known
+	Floor          *FloorLook // BEGIN, keepalive: a look that was not handed over yet; nil for none
+	Row            Row        // Position.Serial, Generation and Timeline are set by the relay
+	Ignored        string     // "update", "delete", "truncate", "message", "origin", "type"
 }

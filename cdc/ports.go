@@ -39,7 +39,7 @@ type Stream interface {
 	// Facts reads, on a second connection to the same server, all facts that
 	// decide (start step 6); it fails when the slot's active_pid is not this
 	// stream's walsender or the server is not the same.
-	Facts(ctx context.Context) (SourceFacts, error)
+	Facts(ctx context.Context) (SourceFacts, error) // or both; see ErrSlotReleased
 	// Wake makes a Receive that runs now, or else the next one, return early.
 	Wake()
 	// Close ends the stream in good order (CopyDone) where the connection still
@@ -61,6 +61,10 @@ type Sink interface {
 
 // Publisher owns the transactional ids of one life. After any error of Publish
 // it is of no use but to be closed.
+//
+// In mode at-least-once it owns none: Publish returns nil once every record of
+// the batch is acknowledged, and writes no position record and no pins; nobody
+// fences it, and after an error the records are in Kafka, or not, or will be.
 type Publisher interface {
 	// Topic looks a topic up before its first record: that it exists (or is
 	// created where the configuration allows), and its facts.
@@ -77,7 +81,8 @@ type Publisher interface {
 // Router turns a row into a record. It is pure: same row, same record.
 type Router interface {
 	// Route returns the row's record, without its partition, or a *Problem with
-	// reason bad-row. It may reference the row's values.
+	// reason bad-row. It references the row's values and the router's memory, and
+	// is valid until the next call: who keeps it, keeps a Clone.
 	Route(row *Row) (Record, error)
 }
 
@@ -127,6 +132,7 @@ type Status struct {
 	Since  time.Time
 	Cause  *Problem // why it is retrying, stalled or halted
 	Active bool     // this replica holds the slot
+	Mode   Mode     // of delivery
 
 	Position     Position
 	ReceivedLSN  LSN
@@ -146,7 +152,7 @@ type Status struct {
 	CaughtUpAt time.Time
 	// ServerClock is what to add to this host's clock to get the server's.
 	ServerClock time.Duration
-	Record      *PositionRecord // the newest known; nil before the first read
+	Record      *PositionRecord // the newest known; nil before the first read, and in mode at-least-once
 	MovedAt     time.Time       // when the loop last took a step
 }
 

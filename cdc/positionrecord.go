@@ -25,7 +25,10 @@ type Mode string
 
 // The modes of delivery.
 const (
+	// ExactlyOnce: each row once, in commit order, proved by position records.
 	ExactlyOnce Mode = "exactly-once"
+	// AtLeastOnce: each row, after a restart perhaps again. No transactions and no
+	// position records; the slot alone says where to go on.
 	AtLeastOnce Mode = "at-least-once"
 )
 
@@ -55,10 +58,15 @@ type PositionRecord struct {
 	Publication      PublicationIdentity `json:"publication"`
 	Table            TableIdentity       `json:"table"`
 	TransactionalIDs TransactionalIDs    `json:"transactional_ids"`
-	KafkaClusterID   string              `json:"kafka_cluster_id"`
-	RelayVersion     string              `json:"relay_version"`
-	Host             string              `json:"host"`
-	At               time.Time           `json:"at"`
+	// Attempt counts the attempts of a resync that has not finished; else 0.
+	Attempt        int    `json:"attempt,omitempty"`
+	KafkaClusterID string `json:"kafka_cluster_id"`
+	// PublishedFloor is nil until one is proved, and again after an adoption that
+	// may leave rows behind: then nothing but Kafka tells what is in Kafka.
+	PublishedFloor *PublishedFloor `json:"published_floor,omitempty"`
+	RelayVersion   string          `json:"relay_version"`
+	Host           string          `json:"host"`
+	At             time.Time       `json:"at"`
 }
 
 // LastRow identifies the last decided row; the witness of a re-sent stream.

@@ -10,6 +10,12 @@ import (
 // holds the slot (SQLSTATE 55006): this replica is a standby, not in trouble.
 var ErrSlotActive = errors.New("replication slot is active elsewhere")
 
+// ErrSlotReleased is what Stream.Facts returns (wrapped), beside the facts, when
+// nobody holds the slot any more: the server has ended the stream, and why is
+// the next that Receive returns. Another replica may have held the slot since,
+// so what the facts forbid is not proved.
+var ErrSlotReleased = errors.New("replication slot is not held any more")
+
 // ErrTransactionTimeout is what Publisher.Publish returns (wrapped) when the
 // Kafka transaction ran longer than its timeout: smaller batches may help.
 var ErrTransactionTimeout = errors.New("kafka transaction timed out")
@@ -98,5 +104,5 @@ func AsProblem(err error) *Problem {
 
 // BadRow returns the problem of a row that cannot become a record.
 func BadRow(what, fix string) *Problem {
-	return &Problem{Treatment: Halt, Reason: HaltBadRow, What: what, Fix: fix}
+	return &Problem{Treatment: Halt, Reason: HaltBadRow, What: what, Why: "no row is passed over by itself, and those behind it wait for their order", Fix: fix}
 }

@@ -1,6 +1,10 @@
 package cdc
 
-import "time"
+import (
+	"bytes"
+	"slices"
+	"time"
+)
 
 // Topic is the name of a Kafka topic.
 type Topic string
@@ -19,8 +23,20 @@ type Record struct {
 	Key       []byte // nil is Kafka's null
 	Value     []byte // nil is Kafka's null: a tombstone
 	Headers   []Header
-	Timestamp time.Time // zero: the time of producing
+	Timestamp time.Time // zero: the relay sets the time of producing, on the server's clock
 	Position  Position
+	Parked    string // why the row is told of in the parked topic; empty where it is published
+}
+
+// Clone returns a record that lends nothing.
+func (r *Record) Clone() Record {
+	own := *r
+	own.Placement, own.Key, own.Value = bytes.Clone(r.Placement), bytes.Clone(r.Key), bytes.Clone(r.Value)
+	own.Headers = slices.Clone(r.Headers)
+	for i := range own.Headers {
+		own.Headers[i].Value = bytes.Clone(own.Headers[i].Value)
+	}
+	return own
 }
 
 // recordOverheadBytes is a generous bound of what Kafka's record format adds

@@ -24,9 +24,15 @@ type Resume struct {
 //
 // A timeline switch does not end the list: a slot that somebody made anew on
 // the promoted server, or a changed stream, is found there as well.
+//
+// In mode at-least-once nothing but the slot says where to go on: no row is
+// skipped, and a moved slot, a server behind and a divergence stay unseen.
 func Decide(kafka KafkaFacts, source SourceFacts, mode Mode) (Resume, *Problem) {
 	if problem := DecideIdentity(kafka, source, mode); problem != nil {
 		return Resume{}, problem
+	}
+	if mode == AtLeastOnce {
+		return Resume{RecordedLSN: source.Slot.ConfirmedFlush}, checkPublished(source)
 	}
 	record := kafka.Record
 	resume := Resume{RecordedLSN: record.RecordedLSN, Through: record.Position()}
@@ -44,7 +50,7 @@ func Decide(kafka KafkaFacts, source SourceFacts, mode Mode) (Resume, *Problem) 
 		return Resume{}, halt(HaltSlotMoved,
 			fmt.Sprintf("slot %q stands at %s, beyond the recorded %s", source.Slot.Name, confirmed, resume.RecordedLSN),
 			"the relay acknowledges only what Kafka has recorded, so the slot was advanced or made anew and rows in between may be lost",
-			StartAnew)
+			FixResync+"; where it was advanced on purpose: cdc-relay adopt --from-slot --confirm, and start again; then "+FixMissing)
 	}
 	if problem := checkStream(record, source); problem != nil {
 		return Resume{}, problem
@@ -59,12 +65,23 @@ func Decide(kafka KafkaFacts, source SourceFacts, mode Mode) (Resume, *Problem) 
 // LSNs, so that it may also be asked before the slot is ours: a misconfigured
 // replica then disturbs nobody.
 func DecideIdentity(kafka KafkaFacts, source SourceFacts, mode Mode) *Problem {
+	problem := decideIdentity(kafka, source, mode)
+	if problem != nil && mode == AtLeastOnce {
+		problem.Fix = fixAtLeastOnce(problem)
+	}
+	return problem
+}
+
+func decideIdentity(kafka KafkaFacts, source SourceFacts, mode Mode) *Problem {
 	record := kafka.Record
+	if mode == AtLeastOnce && (record == nil || record.State == RecordInitialising) {
+		return checkSlotUnrecorded(source)
+	}
 	switch {
 	case record == nil:
 		return halt(HaltPositionMissing, "the position topic holds no position record of this relay",
 			"without it nobody knows which rows are in Kafka",
-			"cdc-relay init --apply, if the relay is new; if its position topic was lost: "+StartAnew)
+			"cdc-relay init --apply, if the relay is new; if it ran in mode at-least-once until now: cdc-relay adopt --from-slot --confirm; if its position topic was lost: "+FixResync)
 	case record.State == RecordInitialising:
 		return halt(HaltPositionMissing, "init began and has not finished", "the position record says initialising",
 			"cdc-relay init --apply")
@@ -72,12 +89,12 @@ func DecideIdentity(kafka KafkaFacts, source SourceFacts, mode Mode) *Problem {
 		return halt(HaltOtherDatabase,
 			fmt.Sprintf("the server has system id %s, the position record was written for %s", source.SystemID, record.SystemID),
 			"positions of one database mean nothing in another",
-			"point postgres.dsn at the recorded server; if this one has replaced it: "+StartAnew)
+			"point postgres.dsn at the recorded server; if this one has replaced it and no writer has begun yet: cdc-relay adopt --new-system --confirm; else: "+FixResync)
 	case record.KafkaClusterID != "" && kafka.ClusterID != "" && record.KafkaClusterID != kafka.ClusterID:
 		return halt(HaltOtherKafka,
 			fmt.Sprintf("the cluster has id %s, the position record was written in %s", kafka.ClusterID, record.KafkaClusterID),
 			"a copied position topic says nothing about the other topics of this cluster",
-			"point kafka.brokers at the recorded cluster; if this one has replaced it: "+StartAnew)
+			"point kafka.brokers at the recorded cluster; if the topics were copied to this one: cdc-relay adopt --new-kafka --confirm, and start again; then "+FixMissing+"; else: "+FixResync)
 	}
 	for _, pin := range kafka.Pins {
 		if problem := CheckPin(pin, kafka.Topics[pin.Topic]); problem != nil {
@@ -86,18 +103,15 @@ func DecideIdentity(kafka KafkaFacts, source SourceFacts, mode Mode) *Problem {
 	}
 	switch {
 	case record.State == RecordResyncing:
-		return halt(HaltResyncUnfinished, "a resync began and has not finished", "the position record says resyncing", StartAnew)
-	case record.Mode != mode:
+		return halt(HaltResyncUnfinished, "a resync began and has not finished", "the position record says resyncing", FixResync)
+	case record.Mode != mode && mode != AtLeastOnce: // rows may be repeated from now on, and that is what it promises
 		return halt(HaltModeChanged, fmt.Sprintf("delivery is %s, the position record was written in mode %s", mode, record.Mode),
-			"at-least-once leaves no proof of what is in Kafka", StartAnew)
-	case source.Slot == nil:
-		return halt(HaltSlotLost, "the replication slot does not exist",
-			"the server no longer keeps the WAL since the recorded position", StartAnew)
-	case source.Slot.Lost():
-		return halt(HaltSlotLost, fmt.Sprintf("slot %q is lost (wal_status %s, %s)", source.Slot.Name, source.Slot.WALStatus, source.Slot.InvalidationReason),
-			"the server removed WAL that the slot still needed", StartAnew+"; raise max_slot_wal_keep_size before")
+			"at-least-once leaves no proof of what is in Kafka",
+			"set delivery: at-least-once again; or cdc-relay adopt --from-slot --confirm, which repeats rows that the slot has not seen acknowledged")
+	case mode == AtLeastOnce:
+		return checkSlotUnrecorded(source)
 	}
-	return nil
+	return checkSlot(source, "the server no longer keeps the WAL since the recorded position", FixResync)
 }
 
 // CheckPin compares a topic with its pin; a topic that does not exist (zero
@@ -107,7 +121,7 @@ func CheckPin(pin TopicPin, now TopicFacts) *Problem {
 		return nil
 	}
 	return halt(HaltTopicRecreated, fmt.Sprintf("topic %q was deleted and made again (id %s, recorded %s)", pin.Topic, now.ID, pin.ID),
-		"the events recorded before are gone with the old topic", "write the missing events to the new topic from the outbox, then "+StartAnew)
+		"the events recorded before are gone with the old topic", fmt.Sprintf("cdc-relay adopt --topic %s --confirm, and start again; then %s", pin.Topic, FixMissing))
 }
 
 // compareLineage says whether the server has left the recorded timeline, and
@@ -117,12 +131,17 @@ func compareLineage(record *PositionRecord, source SourceFacts) (switched bool, 
 	if !recorded.prefixOf(server) {
 		return false, 0, halt(HaltDiverged,
 			fmt.Sprintf("the recorded timelines %v are no part of the server's history %v", recorded, server),
-			"the server continues another history than the one that was published", StartAnew)
+			"the server continues another history than the one that was published", FixResync)
 	}
 	if len(server) == len(recorded) {
 		return false, 0, nil
 	}
+	// The lowest switch since then: a standby that lagged behind the first one
+	// may have been promoted after it, and has left the recorded history earlier.
 	at = server[len(recorded)-1].Switch
+	for _, span := range server[len(recorded) : len(server)-1] {
+		at = min(at, span.Switch)
+	}
 	last := record.LastRow
 	if last == nil || (record.Complete && record.EndLSN <= at) || (!record.Complete && last.CommitLSN < at) {
 		return true, at, nil
@@ -130,7 +149,7 @@ func compareLineage(record *PositionRecord, source SourceFacts) (switched bool, 
 	return true, at, halt(HaltDiverged,
 		fmt.Sprintf("the server left timeline %d at %s, the last row in Kafka was committed at %s", record.Timeline(), at, last.CommitLSN),
 		fmt.Sprintf("events of commits between %s and %s are in Kafka but no longer in the database", at, last.CommitLSN),
-		StartAnew)
+		"cdc-relay adopt --accept-divergence --confirm, which lists these events and goes on without them")
 }
 
 // prefixOf says whether every recorded switch happened on the server just so,
@@ -153,7 +172,7 @@ func checkServerReaches(record *PositionRecord, source SourceFacts) *Problem {
 	if last == nil {
 		return nil
 	}
-	end := last.CommitLSN
+	end := last.CommitLSN + 1 // where a commit record begins, the WAL does not end
 	if record.Complete {
 		end = record.EndLSN
 	}
@@ -161,11 +180,38 @@ func checkServerReaches(record *PositionRecord, source SourceFacts) *Problem {
 		return nil
 	}
 	return halt(HaltServerBehind, fmt.Sprintf("the server's WAL ends at %s, Kafka has rows up to %s", source.WALEnd, end),
-		"the server was restored from an older copy or lost WAL in a crash", StartAnew)
+		"the server was restored from an older copy or lost WAL in a crash", FixResync)
+}
+
+// checkSlotUnrecorded judges the slot where it is all that is known.
+func checkSlotUnrecorded(source SourceFacts) *Problem {
+	const fix = "if the relay is new: cdc-relay init --apply; else make the slot anew (pg_drop_replication_slot where there is one, pg_create_logical_replication_slot(postgres.slot, 'pgoutput')), and start again; then " + FixMissing
+	return checkSlot(source, "in mode at-least-once only the slot says where to go on; a new one passes over what was committed before", fix)
+}
+
+// checkSlot finds that there is no slot to go on from; why says what that means.
+func checkSlot(source SourceFacts, why, fix string) *Problem {
+	switch slot := source.Slot; {
+	case slot == nil:
+		return halt(HaltSlotLost, "the replication slot does not exist", why, fix)
+	case slot.Lost():
+		return halt(HaltSlotLost, fmt.Sprintf("slot %q is lost (wal_status %s, %s)", slot.Name, slot.WALStatus, slot.InvalidationReason),
+			"the server removed WAL that the slot still needed", fix+"; raise max_slot_wal_keep_size before")
+	}
+	return nil
+}
+
+// checkPublished finds what no record is needed for.
+func checkPublished(source SourceFacts) *Problem {
+	if source.Publication != nil && source.Table != nil {
+		return nil
+	}
+	return halt(HaltStreamChanged, "the publication no longer publishes the outbox table", "rows inserted meanwhile are not streamed",
+		"cdc-relay init --apply, and start again; then "+FixMissing)
 }
 
 func checkStream(record *PositionRecord, source SourceFacts) *Problem {
-	const fix = StartAnew
+	const fix = FixStream
 	switch {
 	case source.Publication == nil:
 		return halt(HaltStreamChanged, fmt.Sprintf("publication %q no longer publishes table %s", record.Publication.Name, record.Table.Name),
@@ -179,11 +225,6 @@ func checkStream(record *PositionRecord, source SourceFacts) *Problem {
 	}
 	return nil
 }
-
-// StartAnew is the way out where the recorded position no longer fits what the
-// server has: only a person can tell what is missing, and under a new name
-// nothing of the old history is taken for granted.
-const StartAnew = "compare the outbox rows since the recorded position with their topics, publish what is missing, and go on as a relay of another name (relay, postgres.slot) made by cdc-relay init --apply"
 
 func halt(reason HaltReason, what, why, fix string) *Problem {
 	return &Problem{Treatment: Halt, Reason: reason, What: what, Why: why, Fix: fix}

@@ -70,12 +70,22 @@ func TestDecide(t *testing.T) {
 			promoted(w, 0x301)
 			w.source.Slot.ConfirmedFlush = 0x200
 		}, resume: 0x301, first: true, armed: true},
+		{name: "promoted twice, the second standby had not reached the first switch", change: func(w world) {
+			last(w, 0x300, 1, true, 0x340)
+			w.source.Timeline, w.source.Lineage = 3, Lineage{{Timeline: 1, Switch: 0x400}, {Timeline: 2, Switch: 0x320}, {Timeline: 3}}
+		}, halt: HaltDiverged},
+		{name: "promoted twice, the second standby had not reached the first switch, behind the last row", change: func(w world) {
+			last(w, 0x300, 1, true, 0x340)
+			w.source.Timeline, w.source.Lineage = 3, Lineage{{Timeline: 1, Switch: 0x400}, {Timeline: 2, Switch: 0x360}, {Timeline: 3}}
+			w.source.Slot.ConfirmedFlush = 0x340
+		}, resume: 0x360, first: true},
 		{name: "promoted at a cut row", change: func(w world) { last(w, 0x300, 1, false, 0x200); promoted(w, 0x300) }, halt: HaltDiverged},
 		{name: "promoted without any row ever", change: func(w world) { promoted(w, 0x480) }, resume: 0x480, first: true},
 		{name: "promoted, slot made anew behind the switch", change: func(w world) { last(w, 0x300, 1, true, 0x340); promoted(w, 0x350) }, halt: HaltSlotMoved},
 		{name: "promoted and stream changed", change: func(w world) { promoted(w, 0x480); w.source.Publication.XMin++ }, halt: HaltStreamChanged},
 		{name: "server behind", change: func(w world) { last(w, 0x300, 1, true, 0x340); w.source.WALEnd = 0x33F }, halt: HaltServerBehind},
 		{name: "server just there", change: func(w world) { last(w, 0x300, 1, true, 0x340); w.source.WALEnd = 0x340 }, resume: 0x500},
+		{name: "server ends where a cut row's commit began", change: func(w world) { last(w, 0x300, 1, false, 0x200); w.source.WALEnd = 0x300 }, halt: HaltServerBehind},
 		{name: "server behind a cut row", change: func(w world) { last(w, 0x300, 1, false, 0x200); w.source.WALEnd = 0x2FF }, halt: HaltServerBehind},
 		{name: "slot moved", change: func(w world) { w.source.Slot.ConfirmedFlush = 0x501 }, halt: HaltSlotMoved},
 		{name: "slot just at the recorded mark", change: func(w world) { w.source.Slot.ConfirmedFlush = 0x500 }, resume: 0x500},
@@ -110,6 +120,60 @@ func TestDecide(t *testing.T) {
 			}
 			if resume.RecordedLSN != test.resume || resume.RecordFirst != test.first || (resume.Witness != nil) != test.armed {
 				t.Errorf("got %+v, want recorded %s, first %t, witness %t", resume, test.resume, test.first, test.armed)
+			}
+		})
+	}
+}
+
+// In mode at-least-once only what needs no position may halt.
+func TestDecideAtLeastOnce(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(s *script)
+		halt   HaltReason
+	}{
+		{name: "no record", change: func(s *script) { s.kafka.Record = nil }},
+		{name: "unfinished init of the other mode", change: func(s *script) { s.kafka.Record.State = RecordInitialising }},
+		{name: "record of this mode", change: func(s *script) { s.kafka.Record.Mode = AtLeastOnce }},
+		{name: "record of mode exactly-once", change: func(*script) {}},
+		{name: "rows recorded in mode exactly-once are not skipped", change: func(s *script) {
+			s.kafka.Record.LastRow = &LastRow{CommitLSN: 0x900, Serial: 3, EventID: "e", XID: 7}
+		}},
+		{name: "slot beyond the recorded mark", change: func(s *script) { s.kafka.Record.RecordedLSN = 0x100 }},
+		{name: "server behind", change: func(s *script) {
+			s.kafka.Record.LastRow, s.kafka.Record.EndLSN = &LastRow{CommitLSN: 0x9000, Serial: 1}, 0x9100
+		}},
+		{name: "another timeline", change: func(s *script) { s.source.Timeline, s.source.Lineage = 9, Lineage{{Timeline: 9}} }},
+		{name: "publication made again", change: func(s *script) { s.source.Publication.OID++ }},
+		{name: "publication gone", change: func(s *script) { s.source.Publication = nil }, halt: HaltStreamChanged},
+		{name: "publication gone and no record", change: func(s *script) { s.source.Publication, s.kafka.Record = nil, nil }, halt: HaltStreamChanged},
+		{name: "table gone", change: func(s *script) { s.source.Table = nil }, halt: HaltStreamChanged},
+		{name: "other system id", change: func(s *script) { s.source.SystemID = "8" }, halt: HaltOtherDatabase},
+		{name: "other system id, but nothing to tell it by", change: func(s *script) { s.source.SystemID, s.kafka.Record = "8", nil }},
+		{name: "other cluster id", change: func(s *script) { s.kafka.ClusterID = "other" }, halt: HaltOtherKafka},
+		{name: "topic made again", change: func(s *script) { s.kafka.Topics["t"] = TopicFacts{TopicPin: TopicPin{Topic: "t", ID: "2"}} }, halt: HaltTopicRecreated},
+		{name: "unfinished resync", change: func(s *script) { s.kafka.Record.State = RecordResyncing }, halt: HaltResyncUnfinished},
+		{name: "slot missing", change: func(s *script) { s.source.Slot = nil }, halt: HaltSlotLost},
+		{name: "slot missing and no record", change: func(s *script) { s.source.Slot, s.kafka.Record = nil, nil }, halt: HaltSlotLost},
+		{name: "slot lost and no record", change: func(s *script) { s.source.Slot.WALStatus, s.kafka.Record = "lost", nil }, halt: HaltSlotLost},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := newScript(t)
+			s.source.Slot.ConfirmedFlush = 0x400
+			test.change(s)
+			resume, problem := Decide(s.kafka, s.source, AtLeastOnce)
+			switch {
+			case test.halt != "":
+				if problem == nil || problem.Reason != test.halt || problem.Treatment != Halt || problem.Fix == "" {
+					t.Errorf("got %v, want halt %s with a way out", problem, test.halt)
+				} else if strings.Contains(problem.Fix, "adopt") || strings.HasPrefix(problem.Fix, FixResync) {
+					t.Errorf("the way out is none in this mode: %s", problem.Fix)
+				}
+			case problem != nil:
+				t.Errorf("halts: %v", problem)
+			case resume != Resume{RecordedLSN: 0x400}:
+				t.Errorf("got %+v, want nothing but the slot's own mark", resume)
 			}
 		})
 	}

@@ -27,13 +27,19 @@ type Relay struct {
 
 	wakeAt   time.Time // waiting: when the next start begins
 	failures failures
-	setup    *Problem // found by inspect; judged when it is known whether anything was ever recorded
-	advised  bool     // identity was judged in this start
-	limits   BatchLimits
-	eased    int  // transactions committed since the limits were last changed
-	stopping bool // orderly stop was asked for
-	ending   *Problem
-	drainBy  time.Time
+	// undecodable counts apart: a stream that ends at once is seen in different
+	// ways, as an error of the stream or as facts that no longer fit, and a
+	// standby may have its turn in between.
+	undecodable failures
+	setup       *Problem // found by inspect; judged when it is known whether anything was ever recorded
+	advised     bool     // identity was judged in this start
+	doubted     bool     // no position was found once in this start
+	limits      BatchLimits
+	eased       int  // transactions committed since the limits were last changed
+	carried     bool // Kafka has taken rows from this process
+	stopping    bool // orderly stop was asked for
+	ending      *Problem
+	drainBy     time.Time
 
 	source SourceFacts
 	kafka  KafkaFacts
@@ -60,6 +66,7 @@ type RelayConfig struct {
 	Identity Identity
 	Limits   BatchLimits
 	Router   Router
+	Park     Parker // nil: a bad row halts
 	// Once stops in good order when everything committed before the start is in Kafka.
 	Once bool
 	// DrainTimeout bounds how long complete rows may still be published after
@@ -84,6 +91,7 @@ const (
 	quietRecordEvery = 24 * time.Hour
 	progressStatus   = time.Second            // an acknowledgement follows progress within this
 	shutdownReply    = 100 * time.Millisecond // answers without progress are not given more often
+	shutdownDrain    = 2 * time.Second        // the server waits for us meanwhile; what is owed comes again
 	backoffFirst     = 100 * time.Millisecond
 	backoffMax       = 2 * time.Second
 	stalledAfter     = 10  // the same failure at the same position
@@ -107,6 +115,7 @@ func (r *Relay) Step(in Input, now time.Time) Effects {
 	if r.phase == PhaseFinished {
 		return eff
 	}
+	r.clock.follow(now)
 	switch in.Kind {
 	case InputTick:
 	case InputStop:
@@ -180,7 +189,7 @@ func (r *Relay) inspected(in Input, eff *Effects, now time.Time) {
 		r.setup = problem
 	}
 	r.source = in.Source
-	if !r.advised || r.setup != nil {
+	if !r.advised || r.setup != nil || r.source.Slot == nil {
 		r.act(eff, PhaseAdvising, ActionAdvise)
 		return
 	}
@@ -197,12 +206,30 @@ func (r *Relay) adviseAnswered(in Input, eff *Effects, now time.Time) {
 		r.fail(r.judgeSetup(r.setup, in.Kafka.Record), eff)
 		return
 	}
-	if problem := DecideIdentity(in.Kafka, r.source, r.cfg.Mode); problem != nil {
+	problem := r.judgeIdentity(in.Kafka)
+	if problem != nil && problem.Reason == HaltPositionMissing && !r.doubted {
+		// Nobody was fenced for this look, so an init that ends at this moment may
+		// show its last record only to the next one.
+		r.doubted = true
+		r.phase, r.wakeAt = PhaseWaiting, now.Add(r.jitter(standbyPoll))
+		return
+	}
+	if problem != nil {
 		r.fail(problem, eff)
 		return
 	}
 	r.advised = true
 	r.attachOrStandBy(eff, now)
+}
+
+// judgeIdentity finds what needs no slot to be proved. A changed stream is
+// found again by Decide, which comes too late where the change itself makes the
+// server end every stream at once.
+func (r *Relay) judgeIdentity(kafka KafkaFacts) *Problem {
+	if problem := DecideIdentity(kafka, r.source, r.cfg.Mode); problem != nil || r.cfg.Mode != ExactlyOnce {
+		return problem
+	}
+	return checkStream(kafka.Record, r.source)
 }
 
 // judgeSetup decides what a setup problem means: nothing was ever recorded, so
@@ -214,7 +241,7 @@ func (r *Relay) judgeSetup(problem *Problem, record *PositionRecord) *Problem {
 	}
 	judged := *problem
 	switch {
-	case record == nil || record.LastRow == nil:
+	case (record == nil || record.LastRow == nil) && !r.carried:
 		judged.Treatment, judged.Reason = Halt, HaltSetup
 	case problem.Reason != "":
 		judged.Treatment = Halt
@@ -264,41 +291,32 @@ func (r *Relay) opened(in Input, eff *Effects, now time.Time) {
 }
 
 func (r *Relay) factsRead(in Input, eff *Effects, now time.Time) {
-	if in.Err != nil {
+	released := errors.Is(in.Err, ErrSlotReleased)
+	if in.Err != nil && !released {
 		r.fail(r.judgeSetup(AsProblem(in.Err), r.kafka.Record), eff)
 		return
 	}
 	r.source = in.Source
 	resume, problem := Decide(r.kafka, r.source, r.cfg.Mode)
+	if problem != nil && released {
+		problem = AsProblem(in.Err)
+	}
 	if problem != nil {
 		r.fail(problem, eff)
 		return
 	}
-	r.topics = pinnedTopics(r.kafka)
+	r.topics = PinnedTopics(r.kafka.Topics, r.kafka.Pins)
 	r.stream = newStreaming(r, resume, now)
 	r.phase = PhaseStreaming
 	r.moveTo(StateStreaming, nil, eff, now)
 	r.status(eff, now)
 }
 
-// pinnedTopics are the facts of topics that need no further look-up, with the
-// partition count that was pinned: partitions added later stay unused.
-func pinnedTopics(kafka KafkaFacts) map[Topic]TopicFacts {
-	topics := make(map[Topic]TopicFacts, len(kafka.Pins))
-	for _, pin := range kafka.Pins {
-		if facts, ok := kafka.Topics[pin.Topic]; ok {
-			facts.TopicPin = pin
-			topics[pin.Topic] = facts
-		}
-	}
-	return topics
-}
-
 // status sends the mark that may be acknowledged now.
 func (r *Relay) status(eff *Effects, now time.Time) {
 	eff.Status = true
 	if r.phase == PhaseStreaming || r.phase == PhaseDraining {
-		eff.Confirm = r.stream.progress.nextConfirmed(r.stream.owedFrom())
+		eff.Confirm = r.stream.nextConfirmed()
 		r.stream.progress.acceptConfirmed(eff.Confirm)
 		eff.ReplyRequested = r.cfg.Once || now.Sub(r.stream.heardAt) > r.statusInterval
 	}
@@ -367,7 +385,7 @@ func (r *Relay) close(eff *Effects, problem *Problem) {
 
 func (r *Relay) closed(eff *Effects, now time.Time) {
 	r.life = life{}
-	r.advised = false
+	r.advised, r.doubted = false, false
 	problem := r.ending
 	if problem != nil && problem.Treatment == Undecodable {
 		problem = r.judgeUndecodable(problem)
@@ -403,7 +421,7 @@ func (r *Relay) retry(problem *Problem, eff *Effects, now time.Time) {
 
 // judgeUndecodable halts when the same point of the WAL was tried often enough.
 func (r *Relay) judgeUndecodable(problem *Problem) *Problem {
-	if r.failures.count+1 < stalledAfter || r.failures.what != problem.What {
+	if r.undecodable.note(problem, r.recordedPosition()) < stalledAfter {
 		return problem
 	}
 	stuck := *problem

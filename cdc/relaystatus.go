@@ -21,6 +21,9 @@ func (r *Relay) NextWake(now time.Time) time.Time {
 	case PhaseWaiting:
 		sooner(r.wakeAt)
 	case PhaseStreaming:
+		if s := &r.stream; !r.busy && s.open.ready() {
+			sooner(s.gather.until())
+		}
 		if s := &r.stream; s.progress.idle > s.progress.recorded && s.owed() == 0 && !s.transaction.open {
 			sooner(s.recordedAt.Add(idleRecordEvery))
 		}
@@ -36,11 +39,14 @@ func (r *Relay) NextWake(now time.Time) time.Time {
 // Status is a picture of this moment.
 func (r *Relay) Status(now time.Time) Status {
 	status := Status{
-		State: r.state, Since: r.since, Cause: r.cause,
+		State: r.state, Since: r.since, Cause: r.cause, Mode: r.cfg.Mode,
 		Record: r.kafka.Record, Position: r.recordedPosition(), MovedAt: now,
 		WALPages: r.source.WALPages, CaughtUpAt: r.caughtUpAt, ServerClock: r.clock.offset,
 	}
-	if r.kafka.Record != nil {
+	switch {
+	case r.cfg.Mode == AtLeastOnce:
+		status.Record = nil // what stands in Kafka, if anything, is of another time
+	case r.kafka.Record != nil:
 		status.RecordedLSN = r.kafka.Record.RecordedLSN
 	}
 	if r.source.Slot != nil {

@@ -1,6 +1,9 @@
 package cdc
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
 // Relation describes the outbox table as the newest relation message of the
 // stream does. A new message makes a new Relation, so a *Relation may serve as
@@ -36,8 +39,8 @@ type Row struct {
 	CommitTime time.Time // of the transaction, on the server's clock
 	Relation   *Relation
 	// Values has one element per column of Relation, in text format: nil is SQL
-	// NULL, an empty non-nil slice is the empty string. The bytes belong to the
-	// row and stay valid as long as it is referenced; nobody modifies them.
+	// NULL, an empty non-nil slice is the empty string. Nobody modifies the bytes;
+	// a row of the stream lends them until the next message is received.
 	Values [][]byte
 	// EventID is the value of the id column; nil when the table has none.
 	EventID []byte
@@ -51,6 +54,17 @@ func (r *Row) Value(name string) ([]byte, bool) {
 		return nil, false
 	}
 	return r.Values[i], true
+}
+
+// Clone returns a row that lends nothing.
+func (r *Row) Clone() Row {
+	own := *r
+	own.Values = make([][]byte, len(r.Values))
+	for i, value := range r.Values {
+		own.Values[i] = bytes.Clone(value)
+	}
+	own.EventID = bytes.Clone(r.EventID)
+	return own
 }
 
 // Bytes is the size of all values, the row's share of memory.

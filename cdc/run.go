@@ -28,7 +28,7 @@ func New(cfg Config) (*Runner, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, status: Status{State: StateStarting, Since: time.Now(), MovedAt: time.Now()}}, nil
+	return &Runner{cfg: cfg, status: Status{State: StateStarting, Mode: cfg.Mode, Since: time.Now(), MovedAt: time.Now()}}, nil
 }
 
 // Status returns the newest picture; safe from any goroutine.
@@ -47,7 +47,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	l := &loop{
 		Runner: r,
 		relay: NewRelay(RelayConfig{
-			Mode: r.cfg.Mode, Identity: r.cfg.Identity, Limits: r.cfg.Limits, Router: r.cfg.Router,
+			Mode: r.cfg.Mode, Identity: r.cfg.Identity, Limits: r.cfg.Limits, Router: r.cfg.Router, Park: r.cfg.Park,
 			Once: r.cfg.Once, DrainTimeout: r.cfg.DrainTimeout, Seed: rand.Uint64(),
 		}, time.Now()),
 		worker: newWorker(r.cfg),
@@ -103,6 +103,9 @@ func (l *loop) run() *Problem {
 		}
 		eff := l.relay.Step(in, now)
 		l.pictureDue = true
+		if in.Kind == InputStreamLost {
+			l.dropStream()
+		}
 		if l.perform(eff, now) {
 			return eff.Problem
 		}
@@ -226,20 +229,31 @@ func (l *loop) close() {
 	if l.cancelAction != nil {
 		l.cancelAction()
 	}
-	if l.stream != nil {
-		l.worker.setReader(nil)
-		if err := l.stream.Close(); err != nil {
-			l.cfg.Logger.Debug("stream closed", "error", err)
-		}
-		l.stream, l.failed = nil, nil
-	}
+	l.dropStream()
 	l.batch = nil
 	l.worker.commands <- command{ctx: l.life, cancel: func() {}, action: ActionClose}
+}
+
+// dropStream closes the stream, if one is open. One that was lost goes before the
+// rest: what it brought may take as long to be published as Kafka is away, and
+// meanwhile a server that shuts down would wait for the connection.
+func (l *loop) dropStream() {
+	if l.stream == nil {
+		return
+	}
+	l.worker.setReader(nil)
+	if err := l.stream.Close(); err != nil {
+		l.cfg.Logger.Debug("stream closed", "error", err)
+	}
+	l.stream, l.failed = nil, nil
 }
 
 func (l *loop) observePublished(err error, now time.Time) {
 	if err == nil && l.batch != nil {
 		l.cfg.Observer.Recorded(l.batch, now.Sub(l.handedAt), now)
+		if l.cfg.Park != nil {
+			l.log.parked(l.batch)
+		}
 	}
 	l.batch = nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,7 +78,9 @@ func (p *fakePublisher) Publish(ctx context.Context, batch *Batch) error {
 	}
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()
-	p.world.published = append(p.world.published, batch)
+	kept := *batch
+	kept.Records = slices.Clone(batch.Records) // the batch is the relay's again
+	p.world.published = append(p.world.published, &kept)
 	return nil
 }
 
@@ -270,6 +273,34 @@ func TestStreamErrorIsRetried(t *testing.T) {
 		w.transaction(0x300, 0x340, "e2")
 		time.Sleep(time.Second)
 		if got := w.rows(); got != "0/200:1 0/300:1" {
+			t.Errorf("published %q", got)
+		}
+		err := stop()
+		if _, _, streams, _ := w.seen(); err != nil || streams != 0 {
+			t.Errorf("stop: %v, %d streams left", err, streams)
+		}
+	})
+}
+
+// A lost stream is closed at once, also while Kafka takes no answer: a server
+// that shuts down waits for the connection, and a standby for the slot.
+func TestLostStreamIsClosedAtOnce(t *testing.T) {
+	running(t, func(*fakeWorld, *Config) {}, func(w *fakeWorld, r *Runner, stop func() error) {
+		hang := make(chan struct{})
+		w.setHang(hang)
+		w.transaction(0x200, 0x240, "e1")
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		w.streamErr = errors.New("the server is shutting down")
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		if _, _, streams, opens := w.seen(); streams != 0 || opens != 1 {
+			t.Errorf("%d streams are open a second after the only one was lost; Kafka was opened %d times", streams, opens)
+		}
+		w.setHang(nil)
+		close(hang)
+		time.Sleep(5 * time.Second)
+		if got := w.rows(); got != "0/200:1" {
 			t.Errorf("published %q", got)
 		}
 		err := stop()

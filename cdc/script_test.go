@@ -111,6 +111,7 @@ func newScript(t *testing.T) *script {
 			},
 		},
 		topics: map[Topic]TopicFacts{
+			"parked":  {TopicPin: TopicPin{Topic: "parked", ID: "id-p", Partitions: 1}, MaxMessageBytes: 10000},
 			"new":     {TopicPin: TopicPin{Topic: "new", ID: "id-new", Partitions: 1}, MaxMessageBytes: 10000},
 			"compact": {TopicPin: TopicPin{Topic: "compact", ID: "id-c", Partitions: 1}, MaxMessageBytes: 10000, Compacted: true},
 		},
@@ -172,7 +173,7 @@ func (s *script) command(line string) {
 	s.t.Helper()
 	w := parseWords(line)
 	switch w.name {
-	case "slot", "server", "record", "limits", "once", "publication", "topic":
+	case "slot", "server", "record", "limits", "once", "publication", "topic", "parked", "delivery":
 		s.describe(w)
 	case "hold":
 		s.hold[actionNamed(w.args[0])] = nil
@@ -195,7 +196,10 @@ func (s *script) command(line string) {
 	case "begin", "row", "commit", "keepalive":
 		s.message(w)
 	case "recorded":
-		s.kafka.Record, s.batch = s.batch.Position, nil
+		if s.cfg.Mode == ExactlyOnce {
+			s.kafka.Record = s.batch.Position
+		}
+		s.batch = nil
 		s.step(Input{Kind: InputPublished})
 	case "fail": // fail what...
 		s.step(Input{Kind: InputPublished, Err: s.problem(w)})
@@ -242,6 +246,8 @@ func (s *script) describe(w words) {
 			s.source.Slot.ConfirmedFlush = s.lsn(value)
 		case "slot active":
 			s.source.Slot.Active = value == "true"
+		case "slot gone":
+			s.source.Slot = nil
 		case "server end":
 			s.source.WALEnd = s.lsn(value)
 		case "server switch": // a promotion at this LSN
@@ -252,6 +258,17 @@ func (s *script) describe(w words) {
 			s.source.SystemID = value
 		case "limits rows":
 			s.cfg.Limits.MaxRows = int(s.number(value))
+		case "parked topic":
+			s.cfg.Park = func(row *Row, why *Problem) Record {
+				size, err := strconv.Atoi(w.opts["bytes"])
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				return Record{Topic: Topic(value), Key: row.EventID, Placement: row.EventID, Value: make([]byte, size), Timestamp: row.CommitTime}
+			}
+		case "parked bytes": // of each parked record, read there
+		case "delivery mode":
+			s.cfg.Mode = Mode(value)
 		case "record recorded":
 			s.kafka.Record.RecordedLSN = s.lsn(value)
 		case "record end":
@@ -261,6 +278,10 @@ func (s *script) describe(w words) {
 		case "record last": // commit LSN:serial:event:xid
 			parts := strings.SplitN(value, ":", 4)
 			s.kafka.Record.LastRow = &LastRow{CommitLSN: s.lsn(parts[0]), Serial: uint32(s.number(parts[1])), EventID: parts[2], XID: XID(s.number(parts[3]))}
+		case "record mode":
+			s.kafka.Record.Mode = Mode(value)
+		case "record state":
+			s.kafka.Record.State = RecordState(value)
 		case "record none":
 			s.kafka.Record = nil
 		case "once on":
@@ -283,6 +304,13 @@ func (s *script) message(w words) {
 	switch w.name {
 	case "begin": // begin COMMITLSN xid=
 		m.Kind, m.CommitLSN, m.CommitTime, m.XID = MessageBegin, s.lsn(w.args[0]), s.now, 700
+		if age, ok := w.opts["age"]; ok {
+			d, err := time.ParseDuration(age)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			m.CommitTime = m.CommitTime.Add(-d)
+		}
 		if xid, ok := w.opts["xid"]; ok {
 			m.XID = XID(s.number(xid))
 		}
@@ -414,8 +442,11 @@ func (s *script) printBatch(b *Batch) {
 	s.out.WriteString("publish")
 	for i := range b.Records {
 		fmt.Fprintf(&s.out, " %s", b.Records[i].Position)
-		if b.Records[i].Timestamp.IsZero() {
+		if !b.Records[i].Timestamp.Equal(b.CommitTimes[i]) {
 			s.out.WriteString("(old)")
+		}
+		if b.Records[i].Parked != "" {
+			fmt.Fprintf(&s.out, "(parked in %s)", b.Records[i].Topic)
 		}
 	}
 	if len(b.Records) == 0 {

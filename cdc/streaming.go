@@ -20,9 +20,13 @@ type streaming struct {
 	witness     *LastRow // still to be seen; nil when disarmed
 
 	pending *pendingRow // decoded and not yet in the open batch; reading waits for it
+	room    pendingRow  // what pending points to
 	blocked *Problem    // halts the relay when everything before the row that it was found at is published
 
 	inFlight *Batch // with the publisher
+
+	gather gathering
+	floors floors
 
 	recordedAt  time.Time // when the last record was committed, or streaming began
 	replyWanted bool      // the server asked, the answer waits for progress
@@ -42,9 +46,10 @@ type transaction struct {
 	fresh      bool   // it has a row that the recorded position does not cover
 }
 
+// pendingRow is a row with the record that it becomes.
 type pendingRow struct {
 	record Record
-	mark   rowMark
+	row    Row
 }
 
 func newStreaming(r *Relay, resume Resume, now time.Time) streaming {
@@ -52,7 +57,7 @@ func newStreaming(r *Relay, resume Resume, now time.Time) streaming {
 		progress: newProgress(resume, r.source.Slot.ConfirmedFlush),
 		open:     newAssembly(r.limits),
 		resume:   resume,
-		record:   *r.kafka.Record,
+		record:   r.recordBefore(),
 		pins:     r.kafka.Pins,
 		witness:  resume.Witness,
 
@@ -65,20 +70,40 @@ func newStreaming(r *Relay, resume Resume, now time.Time) streaming {
 	return s
 }
 
+// recordBefore is what the next record goes on from. In mode at-least-once
+// records are made too, as the memory of one process; they never get into Kafka,
+// and what Kafka has from another time says nothing about the present.
+func (r *Relay) recordBefore() PositionRecord {
+	switch record := r.kafka.Record; {
+	case r.cfg.Mode == ExactlyOnce:
+		return *record
+	case record != nil:
+		return PositionRecord{Generation: record.Generation, Complete: true}
+	}
+	return PositionRecord{Generation: 1, Complete: true}
+}
+
 // receive takes one message of the stream.
 func (r *Relay) receive(m *Message, eff *Effects, now time.Time) {
 	s := &r.stream
 	s.heardAt = now
+	if m.Floor != nil {
+		s.floors.note(*m.Floor)
+	}
 	var problem *Problem
 	switch m.Kind {
 	case MessageBegin:
+		if !r.clock.known {
+			r.clock.note(m.ServerTime, now)
+		}
+		s.gather.note(m)
 		problem = s.begin(m)
 	case MessageInsert:
 		problem = r.insert(m, now)
 	case MessageCommit:
 		problem = s.commit(m)
 	case MessageKeepalive:
-		problem = r.keepalive(m, now)
+		problem = r.keepalive(m, eff, now)
 	case MessageIgnored:
 		s.counts.Ignored++
 	default:
@@ -103,39 +128,60 @@ func (s *streaming) begin(m *Message) *Problem {
 // insert numbers a row, skips it if the recorded position covers it, and else
 // makes it the pending one; settle puts it into the open batch.
 func (r *Relay) insert(m *Message, now time.Time) *Problem {
-	s := &r.stream
+	s, row := &r.stream, &m.Row
+	if problem := s.number(row, r.source.Timeline); problem != nil {
+		return problem
+	}
+	s.counts.Rows++
+	s.counts.Bytes += uint64(row.Bytes())
+	switch undecided, problem := s.undecided(row); {
+	case problem != nil:
+		return problem
+	case !undecided:
+		s.counts.SkippedRows++
+		return nil
+	}
+	s.transaction.fresh = true
+	record, err := r.cfg.Router.Route(row)
+	s.room = pendingRow{record: record, row: *row}
+	if err != nil {
+		if problem := r.badRow(row, err); !r.park(&s.room, problem) {
+			s.blocked = r.offerSkip(problem, row)
+			return nil
+		}
+	}
+	s.pending = &s.room
+	s.room.record.Position = row.Position
+	if present := r.clock.server(now); present.Sub(s.room.record.Timestamp) > time.Hour {
+		s.room.record.Timestamp = present // an old one, or none, would meet the broker's limits, or retention at once
+	}
+	return nil
+}
+
+// number gives a received row its place in the history.
+func (s *streaming) number(row *Row, timeline Timeline) *Problem {
 	t := &s.transaction
 	if !t.open {
 		return undecodable("a row outside of a transaction after %s", s.progress.received)
 	}
 	t.serial++
-	s.counts.Rows++
-	row := &m.Row
-	row.Position = Position{Generation: s.record.Generation, Timeline: r.source.Timeline, CommitLSN: t.commitLSN, Serial: t.serial}
+	row.Position = Position{Generation: s.record.Generation, Timeline: timeline, CommitLSN: t.commitLSN, Serial: t.serial}
 	row.XID, row.CommitTime = t.xid, t.commitTime
-	s.counts.Bytes += uint64(row.Bytes())
+	return nil
+}
+
+// undecided says whether the recorded position does not cover the row.
+func (s *streaming) undecided(row *Row) (bool, *Problem) {
 	if problem := s.testify(row); problem != nil {
-		return problem
+		return false, problem
 	}
 	if covered := s.resume.Through; row.CommitLSN < covered.CommitLSN || (row.CommitLSN == covered.CommitLSN && row.Serial <= covered.Serial) {
-		s.counts.SkippedRows++
-		return nil
+		return false, nil
 	}
 	if row.CommitLSN < s.record.RecordedLSN {
-		return s.diverged("a row of the commit at %s is new, yet Kafka has everything before %s", row.CommitLSN, s.record.RecordedLSN)
+		return false, s.diverged("a row of the commit at %s is new, yet Kafka has everything before %s", row.CommitLSN, s.record.RecordedLSN)
 	}
-	t.fresh = true
-	record, err := r.cfg.Router.Route(row)
-	if err != nil {
-		s.blocked = r.badRow(row, err)
-		return nil
-	}
-	record.Position = row.Position
-	if now.Add(r.clock.offset).Sub(record.Timestamp) > time.Hour {
-		record.Timestamp = time.Time{} // an old timestamp would meet the broker's limits, or retention at once
-	}
-	s.pending = &pendingRow{record: record, mark: markOf(row)}
-	return nil
+	return true, nil
 }
 
 // testify compares a re-sent row with the recorded one.
@@ -174,12 +220,21 @@ func (s *streaming) commit(m *Message) *Problem {
 	return nil
 }
 
-func (r *Relay) keepalive(m *Message, now time.Time) *Problem {
+// passed finds that the server sent everything up to its WAL's end, and not the
+// witness.
+func (s *streaming) passed(walEnd LSN) *Problem {
+	if w := s.witness; w != nil && walEnd > w.CommitLSN {
+		return s.diverged("the server's WAL went on to %s without the recorded commit at %s", walEnd, w.CommitLSN)
+	}
+	return nil
+}
+
+func (r *Relay) keepalive(m *Message, eff *Effects, now time.Time) *Problem {
 	s := &r.stream
 	r.clock.note(m.ServerTime, now)
 	if !s.transaction.open {
-		if w := s.witness; w != nil && m.WALEnd > w.CommitLSN {
-			return s.diverged("the server's WAL went on to %s without the recorded commit at %s", m.WALEnd, w.CommitLSN)
+		if problem := s.passed(m.WALEnd); problem != nil {
+			return problem
 		}
 		s.progress.receivedTo(m.WALEnd)
 		s.progress.idleTo(m.WALEnd)
@@ -192,7 +247,8 @@ func (r *Relay) keepalive(m *Message, now time.Time) *Problem {
 	}
 	s.replyWanted = true
 	if s.shutdown.seen(m.WALEnd, r.lastStatus, now) {
-		return &Problem{What: "the server is shutting down", Why: "it asks for the end of what it sent again and again", Fix: "none needed; streaming goes on when it is back"}
+		r.endReading(&Problem{What: "the server is shutting down", Why: "it asks for the end of what it sent again and again", Fix: "none needed; streaming goes on when it is back"}, eff, now)
+		r.drainBy = now.Add(min(r.cfg.DrainTimeout, shutdownDrain))
 	}
 	return nil
 }
@@ -210,6 +266,7 @@ func (r *Relay) settle(eff *Effects, now time.Time) {
 	s := &r.stream
 	if !r.busy && r.phase != PhaseClosing {
 		switch {
+		case s.open.ready() && r.mayWait(now):
 		case s.open.ready():
 			r.handOver(eff, now)
 		case r.phase == PhaseDraining:
@@ -247,7 +304,8 @@ func (r *Relay) takeInPending(eff *Effects, now time.Time) {
 		return
 	}
 	if problem := checkRecord(s.pending, facts); problem != nil {
-		s.pending, s.blocked = nil, problem
+		r.parkOrBlock(problem)
+		r.takeInPending(eff, now)
 		return
 	}
 	record.Partition = PartitionFor(record.Placement, facts.Partitions)
@@ -260,7 +318,7 @@ func (r *Relay) takeInPending(eff *Effects, now time.Time) {
 			return // what the last COMMIT left behind fills the batch; the next hand-over cuts it
 		}
 	}
-	s.open.append(*record, s.pending.mark)
+	s.open.append(*record, markOf(&s.pending.row))
 	s.pending = nil
 }
 
@@ -270,11 +328,11 @@ func checkRecord(pending *pendingRow, facts TopicFacts) *Problem {
 	switch size := record.Bytes(); {
 	case facts.MaxMessageBytes > 0 && size+batchOverheadBytes > facts.MaxMessageBytes:
 		return BadRow(
-			fmt.Sprintf("row %s (event %s) makes a record of about %d bytes, topic %q takes %d", pending.mark.Position, pending.mark.eventID, size, record.Topic, facts.MaxMessageBytes),
+			fmt.Sprintf("row %s (event %s) makes a record of about %d bytes, topic %q takes %d", pending.row.Position, pending.row.EventID, size, record.Topic, facts.MaxMessageBytes),
 			fmt.Sprintf("raise max.message.bytes of topic %q and start again", record.Topic))
 	case facts.Compacted && record.Key == nil:
 		return BadRow(
-			fmt.Sprintf("row %s (event %s) has a null key, topic %q is compacted", pending.mark.Position, pending.mark.eventID, record.Topic),
+			fmt.Sprintf("row %s (event %s) has a null key, topic %q is compacted", pending.row.Position, pending.row.EventID, record.Topic),
 			"give the row a key (routing.key), or take compact out of the topic's cleanup.policy, and start again")
 	}
 	return nil
@@ -301,7 +359,7 @@ func (r *Relay) topicRead(in Input, eff *Effects, now time.Time) {
 	if in.Err != nil {
 		problem := r.judgeSetup(AsProblem(in.Err), &s.record)
 		if problem.Treatment == Halt {
-			s.pending, s.blocked = nil, problem
+			r.parkOrBlock(problem)
 		} else {
 			r.endReading(problem, eff, now)
 		}
@@ -338,12 +396,14 @@ func (r *Relay) handOver(eff *Effects, now time.Time) {
 	}
 	next.IdleLSN = max(next.IdleLSN, s.progress.idle)
 	next.RecordedLSN = max(next.RecordedLSN, end.endLSN, s.progress.idle)
+	next.PublishedFloor = s.floors.proved(next.PublishedFloor, next.LastRow)
 	r.sign(&next, now)
 	batch.Position = &next
 	if s.newPin {
 		batch.Pins, s.newPin = s.pins, false
 	}
 	s.inFlight = batch
+	s.gather.handedAt = now
 	r.busy = true
 	eff.Action, eff.Batch = ActionPublish, batch
 }
@@ -356,7 +416,7 @@ func (r *Relay) sign(record *PositionRecord, now time.Time) {
 	record.Slot, record.TransactionalIDs = id.Slot, id.TransactionalIDs
 	record.Publication, record.Table = r.source.Publication.PublicationIdentity, *r.source.Table
 	record.KafkaClusterID = r.kafka.ClusterID
-	record.RelayVersion, record.Host, record.At = id.RelayVersion, id.Host, now.UTC()
+	record.RelayVersion, record.Host, record.At = id.RelayVersion, id.Host, r.clock.server(now)
 }
 
 // published takes the publisher's answer. Whatever is not a success leaves the
@@ -368,11 +428,13 @@ func (r *Relay) published(err error, eff *Effects, now time.Time) {
 		return
 	}
 	s.record = *s.inFlight.Position
+	r.carried = r.carried || len(s.inFlight.Records) > 0
 	r.kafka.Record = s.inFlight.Position
 	s.progress.recordedTo(s.record.RecordedLSN)
 	if n := len(s.inFlight.CommitTimes); n > 0 && s.record.Complete && s.inFlight.CommitTimes[n-1].After(r.caughtUpAt) {
 		r.caughtUpAt = s.inFlight.CommitTimes[n-1]
 	}
+	s.open.recycle()
 	s.inFlight, s.recordedAt = nil, now
 	r.failures.reset()
 	if r.eased++; r.limits != r.cfg.Limits && r.eased >= easeAfter {
@@ -394,14 +456,14 @@ func (r *Relay) idleRecordDue(now time.Time) bool {
 	if s.progress.idle > s.progress.recorded {
 		return s.replyWanted || s.target != 0 || now.Sub(s.recordedAt) >= idleRecordEvery
 	}
-	return now.Sub(s.record.At) >= quietRecordEvery
+	return r.cfg.Mode == ExactlyOnce && r.clock.server(now).Sub(s.record.At) >= quietRecordEvery
 }
 
 // reply answers the server's request: at once when there is progress to
 // report or none to wait for, yet not more often than every 100 ms without.
 func (r *Relay) reply(eff *Effects, now time.Time) {
 	s := &r.stream
-	next := s.progress.nextConfirmed(s.owedFrom())
+	next := s.nextConfirmed()
 	waiting := s.inFlight != nil && s.owed() == 0 // an idle record is under way
 	if next <= s.progress.confirmed && (waiting || now.Sub(r.lastStatus) < shutdownReply) {
 		r.statusBy(r.lastStatus.Add(shutdownReply))
@@ -438,7 +500,7 @@ func (s *streaming) oldest() (LSN, time.Time, bool) {
 	case len(s.open.records) > 0:
 		return s.open.records[0].Position.CommitLSN, s.open.commitTimes[0], true
 	case s.pending != nil:
-		return s.pending.mark.CommitLSN, s.pending.mark.commitTime, true
+		return s.pending.row.CommitLSN, s.pending.row.CommitTime, true
 	}
 	return 0, time.Time{}, false
 }
@@ -448,9 +510,20 @@ func (s *streaming) owedFrom() LSN {
 	return lsn
 }
 
+// nextConfirmed is the value of the next status. While the witness is still to
+// be seen it is 0: in a restored copy, rows that the record covers by position
+// may be others than those that Kafka has, and the slot must be able to send
+// them again.
+func (s *streaming) nextConfirmed() LSN {
+	if s.witness != nil {
+		return 0
+	}
+	return s.progress.nextConfirmed(s.owedFrom())
+}
+
 func (s *streaming) diverged(format string, args ...any) *Problem {
 	return halt(HaltDiverged, fmt.Sprintf(format, args...),
-		"the database continues another history than the one that was published, as after a restore of an older copy", StartAnew)
+		"the database continues another history than the one that was published, as after a restore of an older copy", FixResync)
 }
 
 func undecodable(format string, args ...any) *Problem {

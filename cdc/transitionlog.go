@@ -14,6 +14,7 @@ const (
 	keyWhy        = "why"
 	keyFix        = "fix"
 	keyCause      = "cause"
+	keyTopic      = "topic"
 	keySlot       = "slot"
 	keyPosition   = "position"
 	keyRecorded   = "recorded_lsn"
@@ -60,4 +61,14 @@ func (l *transitionLog) transition(t *Transition, relay *Relay, now time.Time) {
 		l.logger.Warn(string(t.To), append(attrs, keyNextTry, time.Until(relay.wakeAt).Round(time.Millisecond).String())...)
 	}
 	l.lastWhat, l.lastAt, l.folded = t.Cause.What, now, 0
+}
+
+// parked tells of each row that a committed batch parked: whoever looks for an
+// event that never came finds it by its position.
+func (l *transitionLog) parked(batch *Batch) {
+	for i := range batch.Records {
+		if record := &batch.Records[i]; record.Parked != "" {
+			l.logger.Warn("row parked", keyPosition, record.Position, keyTopic, string(record.Topic), keyWhat, record.Parked)
+		}
+	}
 }

@@ -92,6 +92,10 @@ func (s *Sink) checkCluster(ctx context.Context, cl *kgo.Client) []Finding {
 func (s *Sink) checkPosition(ctx context.Context, cl *kgo.Client) []Finding {
 	const name, recordName = "position topic", "position record"
 	state, err := s.lookUp(ctx, cl, cdc.Topic(s.cfg.PositionTopic))
+	none := Finding{Name: recordName, Level: LevelOK, Problem: "none, and at-least-once needs none"}
+	if err == nil && !state.exists && s.cfg.Mode == cdc.AtLeastOnce {
+		return []Finding{{Name: name, Level: LevelOK, Problem: "does not exist, and at-least-once needs none"}, none}
+	}
 	if err == nil && !state.exists {
 		err = &cdc.Problem{What: "position topic " + s.cfg.PositionTopic + " does not exist", Why: "the relay keeps its position there", Fix: "cdc-relay init --apply"}
 	}
@@ -106,6 +110,8 @@ func (s *Sink) checkPosition(ctx context.Context, cl *kgo.Client) []Finding {
 	switch {
 	case err != nil:
 		findings = append(findings, failed(recordName, err))
+	case facts.Record == nil && s.cfg.Mode == cdc.AtLeastOnce:
+		findings = append(findings, none)
 	case facts.Record == nil:
 		findings = append(findings, Finding{Name: recordName, Level: LevelFail, Problem: "there is none for relay " + s.cfg.Relay,
 			Why: "run never makes its own first position", Fix: "cdc-relay init --apply"})

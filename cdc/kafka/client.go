@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/cdc-relay/cdc-relay/cdc"
 )
 
 const (
@@ -26,6 +29,11 @@ const (
 	// which under transactions v1 answers a begin right after an end. franz-go's
 	// 20 ms would be a floor under the latency of a busy relay.
 	concurrentTransactionsBackoff = 5 * time.Millisecond
+	// firstBackoff to maxBackoff is the pause before a request is sent again.
+	// franz-go's up to 2.5 s would be how long a broker has been back before
+	// anybody notices.
+	firstBackoff = 50 * time.Millisecond
+	maxBackoff   = 400 * time.Millisecond
 	// metadataMinAge is how long a produce error that needs fresh metadata waits;
 	// franz-go's default of 5 s would be the latency of every leader change.
 	metadataMinAge = 250 * time.Millisecond
@@ -57,6 +65,7 @@ func (s *Sink) newClient(extra ...kgo.Opt) (*kgo.Client, error) {
 		kgo.Dialer(s.dial),
 		kgo.MetadataMinAge(metadataMinAge),
 		kgo.RetryTimeout(requestRetryTimeout),
+		kgo.RetryBackoffFn(retryBackoff),
 		kgo.DisableClientMetrics(), // Close would wait for a last push
 		kgo.WithLogger(clientLogger{s.log}),
 		kgo.WithHooks(s.hooks...),
@@ -69,6 +78,12 @@ func (s *Sink) newClient(extra ...kgo.Opt) (*kgo.Client, error) {
 		return nil, fmt.Errorf("make kafka client: %w", err)
 	}
 	return cl, nil
+}
+
+// retryBackoff doubles up to the bound; a fifth is left to chance.
+func retryBackoff(fails int) time.Duration {
+	pause := min(maxBackoff, firstBackoff<<min(max(fails-1, 0), 10))
+	return pause*4/5 + rand.N(pause/5)
 }
 
 // withClient lends a client to do and closes it: afterwards, or when ctx ends.
@@ -134,6 +149,8 @@ type producer struct {
 	cl *kgo.Client
 	// endTxns counts the EndTxn requests written, answered or not.
 	endTxns atomic.Int32
+	endedAt time.Time          // when its last transaction was committed
+	used    map[cdc.Topic]bool // topics that it has written to
 }
 
 // OnBrokerWrite implements kgo.HookBrokerWrite. A request of which only a part
@@ -148,25 +165,66 @@ var _ kgo.HookBrokerWrite = (*producer)(nil)
 
 // newProducer makes the client of id; batchBytes is asked once per topic.
 func (s *Sink) newProducer(id string, batchBytes func(topic string) int32) (*producer, error) {
-	p := &producer{id: id}
-	cl, err := s.newClient(
+	p := &producer{id: id, used: make(map[cdc.Topic]bool)}
+	cl, err := s.newClient(append(s.producing(batchBytes),
 		kgo.TransactionalID(id),
 		kgo.TransactionTimeout(s.cfg.TransactionTimeout),
-		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(0),
-		kgo.MaxBufferedRecords(unlimitedRecords),
-		kgo.BrokerMaxWriteBytes(maxWriteBytes),
-		kgo.ProducerBatchMaxBytesFn(batchBytes),
-		kgo.ProducerBatchCompression(compressions[s.cfg.Compression]),
 		kgo.ConcurrentTransactionsBackoff(concurrentTransactionsBackoff),
 		kgo.WithHooks(p),
-	)
+	)...)
 	if err != nil {
 		return nil, err
 	}
 	p.cl = cl
 	return p, nil
+}
+
+// producing are the options of every client that produces. All are idempotent,
+// which is franz-go's default.
+func (s *Sink) producing(batchBytes func(topic string) int32) []kgo.Opt {
+	return []kgo.Opt{
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ManualFlushing(), // one request for all partitions of a batch, which Flush sends
+		kgo.MaxBufferedRecords(unlimitedRecords),
+		kgo.BrokerMaxWriteBytes(maxWriteBytes),
+		kgo.ProducerBatchMaxBytesFn(batchBytes),
+		kgo.ProducerBatchCompression(compressions[s.cfg.Compression]),
+	}
+}
+
+// commit ends the transaction, and makes sure that exactly this was done. A
+// repeated EndTxn is an error unless the cluster bumps the epoch at the end of
+// each transaction: without that, the copy that is still under way may end the
+// next one (KAFKA-17754).
+func (p *producer) commit(ctx context.Context, mayRepeat bool) error {
+	if err := p.settleTopics(ctx); err != nil {
+		return fmt.Errorf("settle topics of %s: %w", p.id, err)
+	}
+	before := p.endTxns.Load()
+	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return fmt.Errorf("end transaction of %s: %w", p.id, err)
+	}
+	p.endedAt = time.Now()
+	switch sent := p.endTxns.Load() - before; {
+	case sent == 0:
+		return fmt.Errorf("end transaction of %s: the client sent nothing", p.id)
+	case sent > 1 && !mayRepeat:
+		return fmt.Errorf("end transaction of %s: EndTxn was sent %d times, and a copy may end the next transaction", p.id, sent)
+	}
+	return nil
+}
+
+// settleTopics waits until the client has noted the partitions of every topic
+// that this transaction was the first to write to; nothing may be buffered.
+// franz-go v1.22.2 hands the records that waited for a topic's metadata to its
+// partitions before it notes these, so a fast transaction may be over by then.
+// EndTransaction would start the sequences of the new epoch only for partitions
+// that are noted, and the next transaction would be refused for the others:
+// OUT_OF_ORDER_SEQUENCE_NUMBER. Noting is done under the lock that
+// AbortBufferedRecords takes before it finds that there is nothing to abort.
+func (p *producer) settleTopics(ctx context.Context) error {
+	return p.cl.AbortBufferedRecords(ctx)
 }
 
 // fence makes this client the only one that may use its id: when it returns nil,

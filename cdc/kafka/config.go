@@ -26,6 +26,7 @@ type Config struct {
 	PositionTopic         string
 	TransactionTimeout    time.Duration // default 15 s
 	Compression           string        // none (default), lz4, zstd, snappy, gzip
+	Mode                  cdc.Mode      // what Open makes; default exactly-once
 
 	// CreateTopics lets Topic create a missing topic with Partitions (12) and
 	// Replication (3).
@@ -87,6 +88,9 @@ func (c Config) withDefaults() Config {
 	if c.TransactionTimeout == 0 {
 		c.TransactionTimeout = defaultTransactionTimeout
 	}
+	if c.Mode == "" {
+		c.Mode = cdc.ExactlyOnce
+	}
 	if c.Compression == "" {
 		c.Compression = "none"
 	}
@@ -136,6 +140,9 @@ func (c *Config) validate() error {
 	}
 	if _, ok := compressions[c.Compression]; !ok {
 		bad("compression: %q is none of none, lz4, zstd, snappy, gzip", c.Compression)
+	}
+	if c.Mode != cdc.ExactlyOnce && c.Mode != cdc.AtLeastOnce {
+		bad("mode: %q is none of exactly-once, at-least-once", c.Mode)
 	}
 	if c.Partitions < 1 {
 		bad("partitions: %d is less than 1", c.Partitions)

@@ -7,6 +7,13 @@
 //	Publisher     Begin -> records in order -> pins -> position record ->
 //	              Flush -> every promise nil? -> EndTxn(commit)
 //
+// In mode at-least-once Open fences nobody, but for the one time that it writes
+// the mode into a position topic that exists, and a batch is an idempotent
+// produce: records in order -> Flush -> every promise nil.
+//
+//	Reader        committed records of topics to a proved end, for audits
+//	Backfiller    records beside the relay, in transactions of its own
+//
 // # Guarantees
 //
 //   - every promise: a transaction is committed only if the promise of each of

@@ -110,6 +110,14 @@ func (s *Sink) explainConnection(p *cdc.Problem, err error) bool {
 		p.Why, p.Fix = explainHandshake(handshake.err)
 		return true
 	}
+	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" {
+		// crypto/tls names an alert of the other side so. With TLS 1.3 a refused
+		// client certificate is only told of after the handshake.
+		p.What = "a broker of " + s.brokers() + " ended the secure connection while trying to " + step(p)
+		p.Why = "it sent a tls alert: " + alert.Error()
+		p.Fix = "for mutual tls set kafka.tls.cert_file and key_file to a certificate that the brokers trust and that has not expired"
+		return true
+	}
 	if s.looksLikeTLS(err) {
 		p.What = "no broker of " + s.brokers() + " speaks plain text"
 		p.Why = "the connection was closed or answered as a tls listener does"

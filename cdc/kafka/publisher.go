@@ -31,9 +31,10 @@ type publisher struct {
 	// former are the fenced ids that some record named and the configuration does
 	// not; kept only until a record that names the ring was committed.
 	former map[string]*producer
-	turn   int
 
 	transactionsV2 bool
+	markersTook    time.Duration // from the last answer to an EndTxn
+	askMarkersAt   time.Time     // not before: the coordinator could not tell
 
 	mu      sync.Mutex // guards the fields below, which other goroutines read
 	limits  map[cdc.Topic]int32
@@ -46,17 +47,27 @@ type publisher struct {
 	// transaction were called, the client holds none of them.
 	records []kgo.Record
 	headers []kgo.RecordHeader
+	at      time.Time // of the position that is being published
 }
 
 var _ cdc.Publisher = (*publisher)(nil)
 
-func (s *Sink) newPublisher() (*publisher, error) {
+// newBarePublisher has no producer yet.
+func (s *Sink) newBarePublisher() (*publisher, error) {
 	p := &publisher{sink: s, limits: make(map[cdc.Topic]int32), former: make(map[string]*producer), clients: make(map[*kgo.Client]bool)}
 	var err error
 	if p.admin, err = s.newClient(); err != nil {
 		return nil, err
 	}
 	p.adopt(p.admin)
+	return p, nil
+}
+
+func (s *Sink) newPublisher() (*publisher, error) {
+	p, err := s.newBarePublisher()
+	if err != nil {
+		return nil, err
+	}
 	for _, id := range ringIDs(s.cfg.transactionalIDs()) {
 		producer, err := s.newProducer(id, p.batchBytes)
 		if err != nil {
@@ -119,7 +130,7 @@ func (p *publisher) batchBytes(topic string) int32 {
 func (p *publisher) noteLimit(topic cdc.Topic, bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.limits[topic] = int32(max(bytes, 512)) // franz-go's smallest
+	p.limits[topic] = batchLimit(bytes)
 }
 
 func (p *publisher) hasLimit(topic cdc.Topic) bool {
@@ -218,14 +229,23 @@ func (p *publisher) Publish(ctx context.Context, batch *cdc.Batch) error {
 		p.committed(batch)
 		return nil
 	}
-	if ended := bounded.Err(); ended != nil && errors.Is(err, kgo.ErrClientClosed) {
+	err = p.fail(bounded, batch, err)
+	if time.Since(began) >= p.sink.cfg.TransactionTimeout && ctx.Err() == nil {
+		err = fmt.Errorf("after %s: %w: %w", time.Since(began).Round(time.Millisecond), cdc.ErrTransactionTimeout, err)
+	}
+	return err
+}
+
+// fail explains why a batch was not published, and closes all clients.
+func (p *publisher) fail(ctx context.Context, batch *cdc.Batch, err error) error {
+	if ended := ctx.Err(); ended != nil && errors.Is(err, kgo.ErrClientClosed) {
 		err = fmt.Errorf("%w: %w", ended, err) // the clients were closed because the context ended
 	}
 	err = p.sink.explain(fmt.Sprintf("publish a batch of %d records", len(batch.Records)), err)
 	p.Close() // also drops the client's references to the batch
-	if time.Since(began) >= p.sink.cfg.TransactionTimeout && ctx.Err() == nil {
-		err = fmt.Errorf("after %s: %w: %w", time.Since(began).Round(time.Millisecond), cdc.ErrTransactionTimeout, err)
-	}
+	// Closing does not wait until the client has let go of the records: whoever
+	// publishes again, in vain, must not write over them.
+	p.records, p.headers = nil, nil
 	return err
 }
 
@@ -234,49 +254,45 @@ func (p *publisher) publish(ctx context.Context, batch *cdc.Batch) error {
 	if err := p.prepare(ctx, batch); err != nil {
 		return err
 	}
-	producer := p.usable[p.turn%len(p.usable)]
-	p.turn++
+	producer := p.rested()
+	fresh := p.newTo(producer, batch)
+	if err := p.checkPinned(ctx, batch, fresh); err != nil {
+		return err
+	}
 	cdc.Failpoint("publish.begin")
 	if err := producer.cl.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin transaction of %s: %w", producer.id, err)
 	}
-	promises := promises{want: len(p.records)}
-	for i := range p.records {
-		if i == len(batch.Records) {
-			cdc.Failpoint("publish.position")
-		}
-		producer.cl.Produce(ctx, &p.records[i], promises.note)
-	}
-	cdc.Failpoint("publish.produced")
-	if err := producer.cl.Flush(ctx); err != nil {
-		return errors.Join(promises.err(), fmt.Errorf("flush transaction of %s: %w", producer.id, err))
-	}
-	if err := promises.err(); err != nil {
+	if err := produce(ctx, producer.cl, "flush transaction of "+producer.id, p.records, len(batch.Records)); err != nil {
 		return err
 	}
+	if err := p.checkPinned(ctx, batch, fresh); err != nil {
+		return err
+	}
+	producer.usedNow(fresh)
 	cdc.Failpoint("publish.flushed")
-	if err := p.end(ctx, producer); err != nil {
+	if err := producer.commit(ctx, p.transactionsV2); err != nil {
 		return err
 	}
 	cdc.Failpoint("publish.ended")
+	p.awaitMarkers(ctx, p.rested())
 	return nil
 }
 
-// end commits, and makes sure that exactly this was done.
-func (p *publisher) end(ctx context.Context, producer *producer) error {
-	before := producer.endTxns.Load()
-	if err := producer.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		return fmt.Errorf("end transaction of %s: %w", producer.id, err)
+// rested returns the first producer whose markers are surely written, or else
+// the one that rests for the longest. When transactions are far apart one id
+// does all the work, and one client holds the buffers.
+func (p *publisher) rested() *producer {
+	longest := p.usable[0]
+	for _, producer := range p.usable {
+		if time.Since(producer.endedAt) >= p.sink.markersWritten {
+			return producer
+		}
+		if producer.endedAt.Before(longest.endedAt) {
+			longest = producer
+		}
 	}
-	switch sent := producer.endTxns.Load() - before; {
-	case sent == 0:
-		return fmt.Errorf("end transaction of %s: the client sent nothing", producer.id)
-	case sent > 1 && !p.transactionsV2:
-		// KAFKA-17754: without the epoch bump at the end of a transaction, the
-		// copy that is still under way may end the next one.
-		return fmt.Errorf("end transaction of %s: EndTxn was sent %d times to a cluster without transaction.version 2", producer.id, sent)
-	}
-	return nil
+	return longest
 }
 
 // committed notes what the transaction made true.
@@ -293,6 +309,11 @@ func (p *publisher) committed(batch *cdc.Batch) {
 		p.release(producer.cl)
 		delete(p.former, id)
 	}
+	p.forget()
+}
+
+// forget drops the references to the batch that was published.
+func (p *publisher) forget() {
 	clear(p.records)
 	clear(p.headers)
 }
@@ -302,7 +323,31 @@ func (p *publisher) prepare(ctx context.Context, batch *cdc.Batch) error {
 	if batch.Position == nil {
 		return errors.New("batch without a position record")
 	}
-	p.records, p.headers = p.records[:0], p.headers[:0]
+	if err := p.prepareRecords(ctx, batch); err != nil {
+		return err
+	}
+	if batch.Pins != nil || p.sincePins == 0 || p.sincePins >= repeatPinsAfter {
+		if err := p.appendPins(batch); err != nil {
+			return err
+		}
+	}
+	if err := p.appendCommand(batch.Command); err != nil {
+		return err
+	}
+	position := *batch.Position
+	// Only the publisher knows the ids that it uses; the next life fences these.
+	position.TransactionalIDs = p.sink.cfg.transactionalIDs()
+	value, err := position.Marshal()
+	if err != nil {
+		return fmt.Errorf("encode position record: %w", err)
+	}
+	p.appendPosition(p.sink.cfg.Relay, value)
+	return nil
+}
+
+// prepareRecords fills p.records with the batch in order.
+func (p *publisher) prepareRecords(ctx context.Context, batch *cdc.Batch) error {
+	p.records, p.headers, p.at = p.records[:0], p.headers[:0], batch.Position.At
 	var known cdc.Topic
 	for i := range batch.Records {
 		record := &batch.Records[i]
@@ -314,21 +359,10 @@ func (p *publisher) prepare(ctx context.Context, batch *cdc.Batch) error {
 			}
 			known = record.Topic
 		}
-		p.records = append(p.records, p.producible(record))
+		var produced kgo.Record
+		produced, p.headers = producible(record, p.headers)
+		p.records = append(p.records, produced)
 	}
-	if batch.Pins != nil || p.sincePins == 0 || p.sincePins >= repeatPinsAfter {
-		if err := p.appendPins(batch); err != nil {
-			return err
-		}
-	}
-	position := *batch.Position
-	// Only the publisher knows the ids that it uses; the next life fences these.
-	position.TransactionalIDs = p.sink.cfg.transactionalIDs()
-	value, err := position.Marshal()
-	if err != nil {
-		return fmt.Errorf("encode position record: %w", err)
-	}
-	p.appendPosition(p.sink.cfg.Relay, value)
 	return nil
 }
 
@@ -354,49 +388,6 @@ func (p *publisher) appendPosition(key string, value []byte) {
 		Partition: positionPartition,
 		Key:       []byte(key),
 		Value:     value,
+		Timestamp: p.at,
 	})
-}
-
-// producible is the record as franz-go wants it; its bytes are the batch's.
-func (p *publisher) producible(record *cdc.Record) kgo.Record {
-	first := len(p.headers)
-	for _, header := range record.Headers {
-		p.headers = append(p.headers, kgo.RecordHeader{Key: header.Key, Value: header.Value})
-	}
-	return kgo.Record{
-		Topic:     string(record.Topic),
-		Partition: record.Partition,
-		Key:       record.Key,
-		Value:     record.Value,
-		Headers:   p.headers[first:len(p.headers):len(p.headers)],
-		Timestamp: record.Timestamp,
-	}
-}
-
-// promises collects the outcome of every record of one transaction.
-type promises struct {
-	mu    sync.Mutex // guards the fields below; franz-go calls from its goroutines
-	want  int
-	got   int
-	first error
-}
-
-// note is the promise of every record.
-func (o *promises) note(record *kgo.Record, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.got++
-	if err != nil && o.first == nil {
-		o.first = fmt.Errorf("produce to topic %s partition %d: %w", record.Topic, record.Partition, err)
-	}
-}
-
-// err is nil only if every record was acknowledged.
-func (o *promises) err() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.first == nil && o.got != o.want {
-		return fmt.Errorf("produce: %d of %d records were answered for", o.got, o.want)
-	}
-	return o.first
 }

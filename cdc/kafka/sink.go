@@ -25,8 +25,10 @@ const (
 	// markerPause lies between two looks that wait for a commit marker, which
 	// follows the answer to EndTxn by milliseconds.
 	markerPause = 5 * time.Millisecond
-	// markerWait bounds that wait: an advisory read goes on without what is open.
-	markerWait = 3 * time.Second
+	// markerWait bounds that wait: an advisory read goes on without what is open,
+	// such as a transaction that was cut off and that only fencing will end. It is
+	// a part of the time that every such restart takes.
+	markerWait = 500 * time.Millisecond
 )
 
 // Sink implements cdc.Sink. Its methods are called from one goroutine at a time.
@@ -38,9 +40,10 @@ type Sink struct {
 	// undecided outlives one Open, whose context may be shorter than the time
 	// after which a transaction counts as hanging.
 	undecided undecided
-	// abortInterval and handshakeTimeout are the constants; tests shorten them.
+	// The constants of these names; tests change them.
 	abortInterval    time.Duration
 	handshakeTimeout time.Duration
+	markersWritten   time.Duration
 }
 
 var _ cdc.Sink = (*Sink)(nil)
@@ -58,7 +61,7 @@ func New(cfg Config) (*Sink, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Sink{cfg: cfg, log: cfg.Logger, abortInterval: abortInterval, handshakeTimeout: handshakeTimeout}
+	s := &Sink{cfg: cfg, log: cfg.Logger, abortInterval: abortInterval, handshakeTimeout: handshakeTimeout, markersWritten: markersWritten}
 	s.hooks = append(s.hooks, &s.connects)
 	for _, hook := range cfg.Hooks {
 		s.hooks = append(s.hooks, &sharedHook{hook: hook})
@@ -97,7 +100,7 @@ func (s *Sink) advise(ctx context.Context, cl *kgo.Client) (cdc.KafkaFacts, erro
 	if err != nil {
 		return facts, s.explain("read the position", err)
 	}
-	if found.record.offset < 0 && found.next < at.stable {
+	if found.next < at.stable {
 		return facts, s.incomplete(found.next, at.stable)
 	}
 	facts.Record, err = s.decodeRecord(found.record)
@@ -106,6 +109,9 @@ func (s *Sink) advise(ctx context.Context, cl *kgo.Client) (cdc.KafkaFacts, erro
 
 // Open implements cdc.Sink. On an error nothing is left open.
 func (s *Sink) Open(ctx context.Context) (cdc.Publisher, cdc.KafkaFacts, error) {
+	if s.cfg.Mode == cdc.AtLeastOnce {
+		return s.openAtLeastOnce(ctx)
+	}
 	p, facts, err := s.open(ctx)
 	if err != nil {
 		return nil, cdc.KafkaFacts{}, err

@@ -99,6 +99,24 @@ func TestOpenReadsThroughAbortedTransactions(t *testing.T) {
 	}
 }
 
+// TestOpenTakesTheNewestRecord commits a record behind another one that reaches
+// farther, as the first one on a new timeline does.
+func TestOpenTakesTheNewestRecord(t *testing.T) {
+	s := ready(t, testConfig(anyBrokers(t)))
+	p, _ := open(t, s)
+	publish(t, p, batch(0x300, ""))
+	publish(t, p, batch(0x200, ""))
+	p.Close()
+	_, facts := open(t, s)
+	if got := recordedLSN(facts); got != 0x200 {
+		t.Errorf("recorded LSN %s, want 0/200", got)
+	}
+	advised, err := s.Advise(testContext(t))
+	if err != nil || recordedLSN(advised) != 0x200 {
+		t.Errorf("Advise: %s, %v", recordedLSN(advised), err)
+	}
+}
+
 func TestOpenReadsThroughGaps(t *testing.T) {
 	cluster := fake(t)
 	s := ready(t, testConfig(cluster.ListenAddrs()))

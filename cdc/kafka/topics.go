@@ -55,7 +55,7 @@ func describeTopics(ctx context.Context, cl *kgo.Client, names ...string) (clust
 		}
 		state := topicState{exists: true, partitions: int32(len(detail.Partitions)), replication: detail.Partitions.NumReplicas()}
 		if detail.ID != (kadm.TopicID{}) {
-			state.id = base64.RawURLEncoding.EncodeToString(detail.ID[:])
+			state.id = topicID(detail.ID)
 		}
 		states[name] = state
 		existing = append(existing, name)
@@ -147,7 +147,7 @@ func (s *Sink) checkPositionTopic(t topicState) error {
 			What:      fmt.Sprintf("position topic %s has %d partitions", topic, t.partitions),
 			Why:       "the newest position is the last record of exactly one partition",
 			Fix: fmt.Sprintf("stop the relay, kafka-topics.sh --bootstrap-server %s --delete --topic %s, then cdc-relay init --apply for a new relay; the position is lost with the topic, so for one that has published before: %s",
-				s.bootstrap(), topic, cdc.StartAnew),
+				s.bootstrap(), topic, cdc.FixResync),
 		}
 	}
 	if t.configs == nil {
@@ -206,3 +206,6 @@ func (s *Sink) missingTopic(topic cdc.Topic) error {
 			s.bootstrap(), topic, s.cfg.Partitions, s.cfg.Replication),
 	}
 }
+
+// topicID is the text of a topic's id.
+func topicID(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }

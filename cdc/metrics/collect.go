@@ -14,9 +14,9 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 		collector.Describe(ch)
 	}
 	for _, desc := range []*prometheus.Desc{
-		m.build, m.state, m.halted, m.active, m.lag, m.owedRows, m.owedBytes, m.unrecorded, m.unconfirmed,
+		m.build, m.state, m.delivery, m.halted, m.active, m.lag, m.owedRows, m.owedBytes, m.unrecorded, m.unconfirmed,
 		m.lastRecorded, m.lastStep, m.clockOffset, m.slotExists, m.slotActive, m.slotWALStatus, m.slotLag,
-		m.slotRetained, m.slotSafe, m.slotQueryDuration,
+		m.slotRetained, m.slotSafe, m.slotXMinAge, m.slotQueryDuration,
 	} {
 		ch <- desc
 	}
@@ -37,7 +37,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 
 func (m *Metrics) vectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.transactions, m.counted.rows, m.skipped, m.ignored, m.rowBytes,
+		m.transactions, m.counted.rows, m.skipped, m.parked, m.ignored, m.rowBytes,
 		m.batches, m.batchRows, m.commitDuration, m.records, m.recordBytes, m.latency,
 		m.stateChanges, m.restarts, m.failures, m.slotQueries, m.slotQueryErrors,
 	}
@@ -67,6 +67,9 @@ func (m *Metrics) collectStatus(out output) {
 	out.gauge(m.build, 1, m.cfg.Version, m.cfg.Revision, goVersion())
 	for _, state := range cdc.States {
 		out.flag(m.state, status.State == state, string(state))
+	}
+	if status.Mode != "" {
+		out.gauge(m.delivery, 1, string(status.Mode))
 	}
 	halt := ""
 	if status.State == cdc.StateHalted {

@@ -101,7 +101,7 @@ func TestSlotAtScrape(t *testing.T) {
 		b.stats = cdc.SlotStats{CurrentLSN: 100, Slot: &cdc.SlotFacts{ConfirmedFlush: 40, WALStatus: "lost"}}
 		b.expect(t, map[string]string{
 			"slot_active" + slot: "0", "slot_lag_bytes" + slot: "60",
-			"slot_safe_wal_bytes" + slot: "absent", "slot_retained_wal_bytes" + slot: "absent",
+			"slot_safe_wal_bytes" + slot: "absent", "slot_retained_wal_bytes" + slot: "absent", "slot_catalog_xmin_age" + slot: "absent",
 			`slot_wal_status{slot="payments",status="lost"}`:     "1",
 			`slot_wal_status{slot="payments",status="reserved"}`: "0",
 		})

@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // counted are the metrics that the Observer's methods move.
 type counted struct {
 	transactions, rows, skipped, ignored, rowBytes *prometheus.CounterVec
+	parked                                         *prometheus.CounterVec
 
 	batches        *prometheus.CounterVec
 	batchRows      *prometheus.HistogramVec
@@ -23,6 +24,7 @@ type scraped struct {
 	build *prometheus.Desc
 
 	state, halted, active    *prometheus.Desc
+	delivery                 *prometheus.Desc
 	lag, owedRows, owedBytes *prometheus.Desc
 	unrecorded, unconfirmed  *prometheus.Desc
 	lastRecorded, lastStep   *prometheus.Desc
@@ -30,6 +32,7 @@ type scraped struct {
 
 	slotExists, slotActive, slotWALStatus *prometheus.Desc
 	slotLag, slotRetained, slotSafe       *prometheus.Desc
+	slotXMinAge                           *prometheus.Desc
 	slotQueryDuration                     *prometheus.Desc
 }
 
@@ -56,6 +59,7 @@ func newCounted(c *catalog) counted {
 		transactions: c.counter("transactions_total", "Database transactions received with at least one outbox row."),
 		rows:         c.counter("rows_received_total", "Outbox rows received from the slot, skipped ones and rows received again after a restart included."),
 		skipped:      c.counter("rows_skipped_total", "Rows received again that the recorded position already covers."),
+		parked:       c.counter("rows_parked_total", "Rows that could not become a record of their own topic and were recorded in the parked topic."),
 		ignored:      c.counter("messages_ignored_total", "Updates, deletes, truncates and other messages received that are no events."),
 		rowBytes:     c.counter("row_bytes_received_total", "Bytes of the column values of received rows."),
 
@@ -78,6 +82,7 @@ func newCounted(c *catalog) counted {
 func newScraped(c *catalog) scraped {
 	return scraped{
 		state:        c.gauge("state", "1 for the state that the relay is in, 0 for every other.", "state"),
+		delivery:     c.gauge("delivery", "1 for the mode of delivery, exactly-once or at-least-once.", "mode"),
 		halted:       c.gauge("halted", "1 for the reason for which the relay waits for a person, 0 for every other.", "reason"),
 		active:       c.gauge("active", "1 while this replica holds the slot and streams."),
 		lag:          c.gauge("replication_lag_seconds", "Age of the oldest row that is committed and not recorded in Kafka, on the server's clock; 0 when nothing is owed, absent while it is not known: in a standby, and in a process that never caught up and does not stream."),
@@ -95,6 +100,7 @@ func newScraped(c *catalog) scraped {
 		slotLag:           c.gauge("slot_lag_bytes", "Current WAL LSN minus the slot's confirmed_flush_lsn: WAL not yet acknowledged, that of other tables and databases included."),
 		slotRetained:      c.gauge("slot_retained_wal_bytes", "Current WAL LSN minus the slot's restart_lsn: WAL that the slot keeps on the server's disk."),
 		slotSafe:          c.gauge("slot_safe_wal_bytes", "WAL that may still be written before the slot is in danger of being lost; absent where max_slot_wal_keep_size is unlimited."),
+		slotXMinAge:       c.gauge("slot_catalog_xmin_age", "Transactions since the slot's catalog_xmin: VACUUM keeps catalog rows for it, and at 2 billion the server stops taking writes."),
 		slotQueryDuration: c.gauge("slot_query_duration_seconds", "How long the last look at the slot took."),
 	}
 }

@@ -92,7 +92,7 @@ func (m *Metrics) appear() {
 }
 
 func (m *Metrics) unlabelled() []*prometheus.CounterVec {
-	counters := []*prometheus.CounterVec{m.transactions, m.counted.rows, m.skipped, m.ignored, m.rowBytes, m.batches}
+	counters := []*prometheus.CounterVec{m.transactions, m.counted.rows, m.skipped, m.parked, m.ignored, m.rowBytes, m.batches}
 	if m.cfg.SlotStats != nil {
 		counters = append(counters, m.slotQueries, m.slotQueryErrors)
 	}
@@ -139,6 +139,9 @@ func (m *Metrics) Recorded(batch *cdc.Batch, took time.Duration, now time.Time) 
 		record := &batch.Records[i]
 		series := m.seriesOf(record.Topic)
 		series.records.Inc()
+		if record.Parked != "" {
+			m.parked.WithLabelValues().Inc()
+		}
 		series.bytes.Add(float64(contentBytes(record)))
 		if i < len(batch.CommitTimes) {
 			series.latency.Observe(max(0, serverNow.Sub(batch.CommitTimes[i]).Seconds()))

@@ -62,15 +62,15 @@ func newBench(t testing.TB) *bench {
 
 // drive makes every metric appear.
 func (b *bench) drive() {
-	safe := int64(5_000_000)
+	safe, age := int64(5_000_000), int64(1234)
 	b.status = cdc.Status{
-		State: cdc.StateStreaming, Active: true,
+		State: cdc.StateStreaming, Active: true, Mode: cdc.ExactlyOnce,
 		ReceivedLSN: 0x3000, RecordedLSN: 0x2800, ConfirmedLSN: 0x2000,
 		OwedRows: 3, OwedBytes: 900, OldestOwed: b.now.Add(-2 * time.Second),
 		ServerClock: 500 * time.Millisecond, CaughtUpAt: b.now.Add(-time.Minute), MovedAt: b.now.Add(-250 * time.Millisecond),
 	}
 	b.stats = cdc.SlotStats{
-		CurrentLSN: 0x5000, SafeWALBytes: &safe,
+		CurrentLSN: 0x5000, SafeWALBytes: &safe, CatalogXMinAge: &age,
 		Slot: &cdc.SlotFacts{Active: true, ConfirmedFlush: 0x2000, Restart: 0x1000, WALStatus: "extended"},
 	}
 	b.Received(cdc.ReceivedCounts{Transactions: 2, Rows: 5, SkippedRows: 1, Ignored: 4, Bytes: 300})

@@ -52,6 +52,9 @@ func (m *Metrics) collectSlot(out output) {
 	if stats.SafeWALBytes != nil {
 		out.gauge(m.slotSafe, float64(*stats.SafeWALBytes))
 	}
+	if stats.CatalogXMinAge != nil {
+		out.gauge(m.slotXMinAge, float64(*stats.CatalogXMinAge))
+	}
 }
 
 // lookAtSlot returns the last look if it is fresh, a failed one too, so that a

@@ -101,10 +101,15 @@ func splitTable(table string) (schema, name string, err error) {
 	return schema, name, nil
 }
 
-// dial is the dialer of every connection.
+// dial is the dialer of every connection but the stream's.
 func (cfg *Config) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return cfg.dialWith(ctx, network, addr, nil)
+}
+
+// dialWith lets control have the socket before it is connected.
+func (cfg *Config) dialWith(ctx context.Context, network, addr string, control socketControl) (net.Conn, error) {
 	if cfg.Dial != nil {
 		return cfg.Dial(ctx, network, addr)
 	}
-	return (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext(ctx, network, addr)
+	return (&net.Dialer{KeepAlive: 15 * time.Second, Control: control}).DialContext(ctx, network, addr)
 }

@@ -33,8 +33,8 @@ type connectOptions struct {
 	replication bool
 	// to pins the server: the network and address of another connection.
 	to *connection
-	// small asks for a small receive window where that makes reading cheap.
-	small bool
+	// socket prepares the socket; it may be nil.
+	socket socketControl
 }
 
 // connect opens a session. Its errors are *cdc.Problem, or ctx's own.
@@ -52,14 +52,11 @@ func (cfg *Config) connect(ctx context.Context, opts connectOptions) (*connectio
 		if opts.to != nil {
 			network, address = opts.to.network, opts.to.address
 		}
-		conn, err := cfg.dial(ctx, network, address)
+		conn, err := cfg.dialWith(ctx, network, address, opts.socket)
 		if err != nil {
 			return nil, err
 		}
 		c.network, c.address = network, address
-		if opts.small {
-			shrinkWindow(conn)
-		}
 		return conn, nil
 	}
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
@@ -78,11 +75,24 @@ func (cfg *Config) connect(ctx context.Context, opts connectOptions) (*connectio
 		}
 		return nil, c.connectProblem(err)
 	}
-	if err := c.identifyVersion(ctx); err != nil {
+	if err := errors.Join(c.identifyVersion(ctx), c.matchEncoding(ctx)); err != nil {
 		c.close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// matchEncoding asks for bytes as they are where the database does not know
+// what they mean: to UTF8, which is asked for elsewhere, the server would only
+// let pass what happens to be valid. (PostgreSQL docs, "Automatic Character Set
+// Conversion Between Server and Client".)
+func (c *connection) matchEncoding(ctx context.Context) error {
+	const unknown = "SQL_ASCII"
+	if c.pg.ParameterStatus("server_encoding") != unknown {
+		return nil
+	}
+	_, err := c.query(ctx, "set client_encoding", "SET client_encoding = '"+unknown+"'")
+	return err
 }
 
 func hostText(config *pgconn.Config) string {

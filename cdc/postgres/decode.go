@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -19,7 +18,7 @@ type decoder struct {
 	idColumn      string
 
 	relations map[uint32]*relation
-	arena     arena
+	values    [][]byte // of the last row
 
 	// The open transaction; open is false between COMMIT and BEGIN.
 	open       bool
@@ -64,8 +63,8 @@ var (
 )
 
 // decode fills m from the payload of an XLogData and reports whether there is a
-// message for the core; a relation message is none. data may be reused by the
-// caller afterwards.
+// message for the core; a relation message is none. A row references data and
+// the decoder's memory: it is valid until the next call, and while data is.
 func (d *decoder) decode(data []byte, m *cdc.Message) (bool, error) {
 	*m = cdc.Message{}
 	if len(data) == 0 {
@@ -196,16 +195,16 @@ func (d *decoder) insert(w *wire, m *cdc.Message) error {
 	return nil
 }
 
-// row checks all values, then copies them at once: the frame's memory is the
-// connection's.
+// row makes the values of data, whose memory is the connection's.
 func (d *decoder) row(data []byte, count int, m *cdc.Message) error {
 	w := wire{rest: data}
-	total := 0
+	values := d.values[:0]
 	for range count {
 		switch w.uint8() {
 		case 'n':
+			values = append(values, nil)
 		case 't':
-			total += len(w.take(int(int32(w.uint32()))))
+			values = append(values, w.take(int(int32(w.uint32()))))
 		case 'u':
 			return firstError(w.err, errUnchangedToast)
 		case 'b':
@@ -220,17 +219,7 @@ func (d *decoder) row(data []byte, count int, m *cdc.Message) error {
 	if err := w.done(); err != nil {
 		return err
 	}
-	values, memory := d.arena.rowValues(count), d.arena.rowBytes(total)
-	for i := range values {
-		if data[0] == 'n' {
-			data = data[1:]
-			continue
-		}
-		n := int(binary.BigEndian.Uint32(data[1:]))
-		values[i] = memory[:n:n]
-		copy(values[i], data[5:5+n])
-		memory, data = memory[n:], data[5+n:]
-	}
+	d.values = values
 	m.Row.Values = values
 	return nil
 }

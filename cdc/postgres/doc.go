@@ -13,6 +13,8 @@
 //	facts.go    the facts that decide, read while the slot is ours
 //	guard.go    watches publication and table while streaming
 //	monitor.go  slot statistics; checks.go findings for people; setup.go what init makes
+//	outboxscan.go  the rows themselves, for audit and backfill; outboxprune.go and
+//	            outboxdelete.go remove old ones
 //	errors.go   SQLSTATE to *cdc.Problem
 //
 // It guarantees that
@@ -24,7 +26,8 @@
 //     an error, never a guess;
 //   - errors carry no password.
 //
-// It needs a role with LOGIN, REPLICATION and CONNECT; it reads catalogs only and
-// never a table. It does not decide whether to stream, knows nothing of positions,
+// To stream it needs a role with LOGIN, REPLICATION and CONNECT; it reads catalogs
+// only and never a table. [OutboxScan] needs SELECT on the outbox, [Admin.Prune]
+// its owner's rights. It does not decide whether to stream, knows nothing of positions,
 // and never makes or moves a slot by itself.
 package postgres

@@ -27,11 +27,15 @@ func (s *stream) Facts(ctx context.Context) (cdc.SourceFacts, error) {
 		return cdc.SourceFacts{}, err
 	}
 	facts := l.facts(s.cfg, id, conn.version)
-	if err := s.sameServer(id, l); err != nil {
-		return facts, err
+	held := s.sameServer(id, l)
+	if held != nil && !errors.Is(held, cdc.ErrSlotReleased) {
+		return facts, held
 	}
 	if facts.Lineage, err = conn.lineage(ctx, id.timeline); err != nil {
 		return facts, err
+	}
+	if held != nil {
+		return facts, held // what the server sent before is still to be read, and why it ended
 	}
 	if err := l.problems(s.cfg, conn); err != nil {
 		return facts, err
@@ -42,6 +46,7 @@ func (s *stream) Facts(ctx context.Context) (cdc.SourceFacts, error) {
 // sameServer proves that the facts are of the server, and the time, of the lease.
 func (s *stream) sameServer(id identity, l *look) error {
 	var why string
+	var kind error
 	switch {
 	case id.systemID != s.id.systemID:
 		why = fmt.Sprintf("the stream comes from system %s, the second connection went to system %s", s.id.systemID, id.systemID)
@@ -51,12 +56,16 @@ func (s *stream) sameServer(id identity, l *look) error {
 		why = "the slot is gone"
 	case uint32(l.Slot.ActivePID) != s.pid:
 		why = fmt.Sprintf("the slot's active_pid is %d, our walsender's pid is %d", l.Slot.ActivePID, s.pid)
+		if l.Slot.ActivePID == 0 {
+			kind = cdc.ErrSlotReleased
+		}
 	default:
 		return nil
 	}
 	return &cdc.Problem{
 		What: fmt.Sprintf("slot %q is no longer held by this stream", s.cfg.Slot), Why: why,
 		Fix: "nothing, after a failover; else make sure that postgres.dsn leads to one server only",
+		Err: kind,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/cdc-relay/cdc-relay/cdc"
@@ -18,6 +19,7 @@ type guard struct {
 	base   *look
 	good   cdc.LSN     // WAL end of the last look that found all as it was
 	conn   *connection // nil or broken: connect at the next look
+	from   cdc.XID8    // given out in this life; 0: not yet
 	done   chan struct{}
 }
 
@@ -61,14 +63,9 @@ func (g *guard) pause(ctx context.Context) {
 }
 
 // look returns a problem that ends the stream. A session that cannot be had is
-// none: the stream itself shows whether the server lives. A look that fails is
-// repeated once at once: a server that shuts down ends the session under it, or
-// while it is made, and says why only to whoever connects next.
+// none: the stream itself shows whether the server lives.
 func (g *guard) look(ctx context.Context) *cdc.Problem {
-	l, err := g.lookOnce(ctx)
-	if err != nil && ctx.Err() == nil {
-		l, err = g.lookOnce(ctx)
-	}
+	l, err := g.lookTwice(ctx)
 	if err != nil {
 		return g.refused(ctx, err)
 	}
@@ -76,7 +73,57 @@ func (g *guard) look(ctx context.Context) *cdc.Problem {
 		return g.problem(what, l)
 	}
 	g.good = l.WALEnd
+	if l.Floor == nil || g.tellFloor(ctx, l) {
+		return nil
+	}
+	// The session was lost after the look: the server may be shutting down.
+	if _, err := g.lookTwice(ctx); err != nil {
+		return g.refused(ctx, err)
+	}
 	return nil
+}
+
+// lookTwice repeats a look that fails once at once: a server that shuts down
+// ends the session under it, or while it is made, and says why only to whoever
+// connects next.
+func (g *guard) lookTwice(ctx context.Context) (*look, error) {
+	l, err := g.lookOnce(ctx)
+	if err != nil && ctx.Err() == nil {
+		l, err = g.lookOnce(ctx)
+	}
+	return l, err
+}
+
+// tellFloor hands over what a good look tells about transactions that had ended:
+// their rows went through a publication that nobody has altered. It reports
+// whether the session is still there.
+func (g *guard) tellFloor(ctx context.Context, l *look) bool {
+	if g.from == 0 {
+		from, err := g.takeXID(ctx)
+		if err != nil {
+			g.drop()
+			g.stream.cfg.Logger.Debug("guard has no transaction id", "cause", err)
+		}
+		g.from = from
+	}
+	g.stream.floor.Store(&cdc.FloorLook{XID: l.Floor.XID, LSN: l.WALPages.EndOfData(l.Floor.LSN), From: g.from})
+	return g.conn != nil
+}
+
+// takeXID uses up a transaction id. It is rolled back: a commit could wait for a
+// synchronous standby.
+func (g *guard) takeXID(ctx context.Context) (cdc.XID8, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(g.stream.cfg.ConnectTimeout, time.Second))
+	defer cancel()
+	text, err := g.conn.text(ctx, "take a transaction id", "BEGIN; SELECT pg_catalog.pg_current_xact_id()")
+	if err != nil {
+		return 0, err
+	}
+	if _, err := g.conn.query(ctx, "roll back", "ROLLBACK"); err != nil {
+		return 0, err
+	}
+	xid, err := strconv.ParseUint(text, 10, 64)
+	return cdc.XID8(xid), err
 }
 
 // lookOnce looks, on a new session where there is none; an error drops it.
@@ -148,6 +195,6 @@ func (g *guard) problem(what string, l *look) *cdc.Problem {
 		Treatment: cdc.Halt, Reason: cdc.HaltStreamChanged,
 		What: fmt.Sprintf("publication %q or table %s changed while streaming: %s", cfg.Publication, cfg.Table, what),
 		Why:  fmt.Sprintf("inserts between %s and %s may have been passed over", g.good, l.WALEnd),
-		Fix:  fmt.Sprintf("what was committed between %s and %s is in doubt: %s", g.good, l.WALEnd, cdc.StartAnew),
+		Fix:  fmt.Sprintf("%s; what was committed between %s and %s is in doubt", cdc.FixStream, g.good, l.WALEnd),
 	}
 }

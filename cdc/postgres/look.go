@@ -20,6 +20,7 @@ type look struct {
 	Slot        *slotLook        `json:"slot"`
 	Publication *publicationLook `json:"publication"`
 	Table       *tableLook       `json:"table"`
+	Floor       *floorLook       `json:"floor"` // nil in recovery
 }
 
 type roleLook struct {
@@ -65,6 +66,13 @@ type publicationLook struct {
 	ColumnsSent []string `json:"columns_sent"` // nil: all
 }
 
+// floorLook: the snapshot is the statement's own, so it was taken before the LSN
+// was read.
+type floorLook struct {
+	XID cdc.XID8 `json:"xid,string"`
+	LSN cdc.LSN  `json:"lsn"`
+}
+
 // contains says whether the table is a member.
 func (p *publicationLook) contains() bool { return p.RelOID != 0 || p.AllTables }
 
@@ -98,6 +106,8 @@ func (cfg *Config) lookSQL(version int) string {
 		'block_bytes', (SELECT s.setting::int8 FROM pg_catalog.pg_settings AS s WHERE s.name = 'wal_block_size'),
 		'segment_bytes', (SELECT s.setting::int8 FROM pg_catalog.pg_settings AS s WHERE s.name = 'wal_segment_size')),
 	'wal_end', CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END,
+	'floor', CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.json_build_object(
+		'xid', pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text, 'lsn', pg_catalog.pg_current_wal_insert_lsn()) END,
 	'database', pg_catalog.current_database(),
 	'role', (SELECT pg_catalog.row_to_json(r) FROM (SELECT rolname, rolsuper, rolreplication FROM pg_catalog.pg_roles WHERE rolname = current_user) AS r),
 	'slot', (SELECT pg_catalog.row_to_json(s) FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_name = ` + quoteLiteral(cfg.Slot) + `),

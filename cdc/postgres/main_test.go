@@ -118,7 +118,7 @@ func transaction(t *testing.T, s *stream) []cdc.Row {
 	for {
 		switch m := next(t, s); m.Kind {
 		case cdc.MessageInsert:
-			rows = append(rows, m.Row)
+			rows = append(rows, m.Row.Clone())
 		case cdc.MessageCommit:
 			if len(rows) > 0 {
 				return rows

@@ -32,18 +32,20 @@ func (m *Monitor) SlotStats(ctx context.Context) (cdc.SlotStats, error) {
 	var row struct {
 		Current cdc.LSN   `json:"current"`
 		Slot    *slotLook `json:"slot"`
+		XMinAge *int64    `json:"catalog_xmin_age"`
 	}
 	// The whole row as JSON: columns that a version lacks are simply absent.
 	text, err := m.text(ctx, `SELECT pg_catalog.json_build_object(
 		'current', CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END,
-		'slot', (SELECT pg_catalog.row_to_json(s) FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_name = `+quoteLiteral(m.cfg.Slot)+`))`)
+		'slot', (SELECT pg_catalog.row_to_json(s) FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_name = `+quoteLiteral(m.cfg.Slot)+`),
+		'catalog_xmin_age', (SELECT pg_catalog.age(s.catalog_xmin) FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_name = `+quoteLiteral(m.cfg.Slot)+`))`)
 	if err != nil {
 		return cdc.SlotStats{}, err
 	}
 	if err := json.Unmarshal([]byte(text), &row); err != nil {
 		return cdc.SlotStats{}, fmt.Errorf("read slot statistics: %w", err)
 	}
-	stats := cdc.SlotStats{CurrentLSN: row.Current}
+	stats := cdc.SlotStats{CurrentLSN: row.Current, CatalogXMinAge: row.XMinAge}
 	if row.Slot != nil {
 		stats.Slot, stats.SafeWALBytes = row.Slot.facts(), row.Slot.SafeWALBytes
 	}

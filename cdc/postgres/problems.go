@@ -73,10 +73,12 @@ func (l *look) slotProblem(cfg *Config) *cdc.Problem {
 	return &cdc.Problem{
 		Treatment: cdc.Setup, Reason: cdc.HaltSlotLost,
 		What: fmt.Sprintf("slot %q is not the relay's", cfg.Slot), Why: why,
-		Fix: fmt.Sprintf("name another slot in postgres.slot, or, if nobody needs this one: SELECT pg_drop_replication_slot('%s'), then cdc-relay init --apply; a relay that has published before: %s", cfg.Slot, cdc.StartAnew),
+		Fix: fmt.Sprintf("name another slot in postgres.slot, or, if nobody needs this one: SELECT pg_drop_replication_slot('%s'), then cdc-relay init --apply; a relay that has published before: %s", cfg.Slot, cdc.FixResync),
 	}
 }
 
+// streamChanged is what a person mends first. A relay that has published before
+// then asks for adopt --stream, because rows may have been passed over.
 func streamChanged(what, why, fix string) *cdc.Problem {
 	return &cdc.Problem{Treatment: cdc.Setup, Reason: cdc.HaltStreamChanged, What: what, Why: why, Fix: fix}
 }
@@ -145,7 +147,7 @@ func (l *look) columnsProblem(cfg *Config) *cdc.Problem {
 func (l *look) lostSlot(cfg *Config) *cdc.Problem {
 	p := &cdc.Problem{
 		Treatment: cdc.Setup, Reason: cdc.HaltSlotLost,
-		Fix: "cdc-relay init --apply for a new relay; for one that has published before: " + cdc.StartAnew,
+		Fix: "cdc-relay init --apply for a new relay; for one that has published before: " + cdc.FixResync,
 	}
 	switch {
 	case l.Slot == nil:

@@ -14,7 +14,8 @@ const (
 	readBufferBytes = 256 << 10
 	// stride is how long a reader in the middle of traffic waits before its next
 	// read. pgoutput is sent one message at a time; a reader that sits in read is
-	// woken for each, which costs it and the walsender more than all else.
+	// woken for each, which costs it and the walsender more than all else. Where
+	// nothing else is due the runtime makes a millisecond of it, which is as well.
 	stride = 300 * time.Microsecond
 	// quietAfter is how old the last data must be to count as the end of a burst.
 	quietAfter = time.Millisecond
@@ -24,10 +25,6 @@ const (
 	// leastWait lets a read whose time is already over see what the socket holds;
 	// with a deadline in the past the runtime would not even look.
 	leastWait = 100 * time.Microsecond
-	// windowBytes is the receive buffer on loopback TCP. There the sender is never
-	// held back and sends every message as its own segment; a small window makes
-	// the kernel merge them. Between hosts it would cap the throughput.
-	windowBytes = 32 << 10
 )
 
 // reader is the source of a connection's frontend. Until stream is called it
@@ -46,7 +43,7 @@ type reader struct {
 	woken    atomic.Bool
 	lastRead time.Time // when data last came
 	burst    int       // reads since the last quiet time
-	strides  bool
+	pause    func(time.Duration)
 	full     bool // the last read filled the buffer: more is waiting
 }
 
@@ -66,8 +63,10 @@ func (r *reader) Read(p []byte) (int, error) { return r.buffered.Read(p) }
 // stream switches to deadlines; conn is where they are set.
 func (r *reader) stream(conn net.Conn, now time.Time) {
 	r.conn, r.lastRead = conn, now
-	// A Unix socket holds few small messages: the walsender would wait for us.
-	r.strides = conn.LocalAddr().Network() != "unix"
+	r.pause = time.Sleep
+	if conn.LocalAddr().Network() == "unix" { // it holds few small messages: the walsender would wait for us
+		r.pause = nap
+	}
 }
 
 // receiveBy sets the deadline of the reads for the next message.
@@ -85,8 +84,8 @@ func (r *reader) fill(p []byte) (int, error) {
 	if now.Sub(r.lastRead) >= quietAfter {
 		r.burst = 0
 	}
-	if r.strides && !r.full && r.burst >= burstReads && r.until.Sub(now) > stride {
-		time.Sleep(stride) // too short to be worth a wake-up
+	if !r.full && r.burst >= burstReads && r.until.Sub(now) > stride {
+		r.pause(stride) // too short to be worth a wake-up
 		now = time.Now()
 	}
 	deadline := r.until
@@ -122,14 +121,3 @@ func (r *reader) wake(conn net.Conn) {
 
 // tookWake reports and clears a wake.
 func (r *reader) tookWake() bool { return r.woken.Load() && r.woken.Swap(false) }
-
-// shrinkWindow keeps the receive buffer small on loopback TCP.
-func shrinkWindow(conn net.Conn) {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return
-	}
-	if peer, ok := tcp.RemoteAddr().(*net.TCPAddr); ok && peer.IP.IsLoopback() {
-		_ = tcp.SetReadBuffer(windowBytes) // a tuning, not a need
-	}
-}

@@ -50,6 +50,9 @@ func (s *stream) copyData(data []byte) (bool, error) {
 			return false, s.undecodable(cdc.LSN(binary.BigEndian.Uint64(data[1:])), err)
 		}
 		s.message.ServerTime = fromServerTime(int64(binary.BigEndian.Uint64(data[17:])))
+		if s.message.Kind == cdc.MessageBegin {
+			s.message.Floor = s.nextFloor()
+		}
 		return has, nil
 	case len(data) == keepaliveBytes && data[0] == 'k':
 		s.message = cdc.Message{
@@ -57,11 +60,20 @@ func (s *stream) copyData(data []byte) (bool, error) {
 			WALEnd:         cdc.LSN(binary.BigEndian.Uint64(data[1:])),
 			ServerTime:     fromServerTime(int64(binary.BigEndian.Uint64(data[9:]))),
 			ReplyRequested: data[17] != 0,
+			Floor:          s.nextFloor(),
 		}
 		return true, nil
 	default:
 		return false, s.undecodable(0, fmt.Errorf("unknown replication message of %d bytes", len(data)))
 	}
+}
+
+// nextFloor is what the guard has told since the last call, or nil.
+func (s *stream) nextFloor() *cdc.FloorLook {
+	if s.floor.Load() == nil { // the common case writes nothing
+		return nil
+	}
+	return s.floor.Swap(nil)
 }
 
 // undecodable says where in the WAL the relay does not know what it read.
@@ -74,7 +86,7 @@ func (s *stream) undecodable(at cdc.LSN, err error) *cdc.Problem {
 		Treatment: cdc.Undecodable,
 		What:      "a message of the replication stream cannot be decoded " + where,
 		Why:       err.Error(),
-		Fix:       "report it with the server's version; to pass the point: " + cdc.StartAnew,
+		Fix:       "report it with the server's version; " + cdc.FixPass(s.cfg.Slot),
 	}
 }
 
@@ -91,7 +103,7 @@ func (s *stream) notice(m *pgproto3.NoticeResponse) error {
 		Treatment: cdc.Halt, Reason: cdc.HaltStreamChanged,
 		What: fmt.Sprintf("the server passes rows over: publication %q did not exist at this point of the WAL", s.cfg.Publication),
 		Why:  serverWords(pg),
-		Fix:  cdc.StartAnew,
+		Fix:  cdc.FixPass(s.cfg.Slot),
 	}
 }
 
@@ -102,7 +114,7 @@ func (s *stream) serverError(pg *pgconn.PgError) error {
 	case class == "54" || class == "22" || class == "XX" || class == "P0" || pg.Code == stateUndefinedObject || pg.Code == stateNotInState:
 		p := serverProblem("decode the WAL", pg)
 		p.Treatment = cdc.Undecodable
-		p.Fix = "if the publication was missing for a while or a value is too large for text: " + cdc.StartAnew
+		p.Fix = "if the publication was missing for a while or a value is too large for text, " + cdc.FixPass(s.cfg.Slot)
 		return p
 	default:
 		return serverProblem("stream from slot "+strconv.Quote(s.cfg.Slot), pg)

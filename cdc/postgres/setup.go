@@ -85,7 +85,7 @@ func (a *Admin) EnsurePublication(ctx context.Context) (made bool, err error) {
 			Treatment: cdc.Setup, Reason: cdc.HaltStreamChanged,
 			What: fmt.Sprintf("slot %q is older than publication %q, which does not exist", a.cfg.Slot, a.cfg.Publication),
 			Why:  "decoding looks the publication up as of each row: the server stops at rows from before, or from PostgreSQL 18 on passes them over",
-			Fix:  fmt.Sprintf("SELECT pg_drop_replication_slot('%s'), then cdc-relay init --apply; a relay that has published before: %s", a.cfg.Slot, cdc.StartAnew),
+			Fix:  fmt.Sprintf("SELECT pg_drop_replication_slot('%s'), then cdc-relay init --apply; a relay that has published before: %s, then %s", a.cfg.Slot, a.createPublication(), cdc.FixResync),
 		}
 	}
 	_, err = conn.query(ctx, fmt.Sprintf("create publication %q", a.cfg.Publication), a.createPublication())

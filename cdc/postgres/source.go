@@ -70,7 +70,7 @@ func (s *Source) look(ctx context.Context) (*look, error) {
 
 // Attach implements cdc.Source.
 func (s *Source) Attach(ctx context.Context) (cdc.Stream, error) {
-	conn, err := s.cfg.connect(ctx, connectOptions{replication: true, small: true})
+	conn, err := s.cfg.connect(ctx, connectOptions{replication: true, socket: smallWindow})
 	if err != nil {
 		return nil, fmt.Errorf("attach to slot %q: %w", s.cfg.Slot, err)
 	}

@@ -48,7 +48,8 @@ type stream struct {
 	asked    time.Time     // when a reply was first requested since data last came
 	ended    error         // sticky: what ended the stream
 
-	failed atomic.Pointer[cdc.Problem] // set by the guard, which wakes then
+	failed atomic.Pointer[cdc.Problem]   // set by the guard, which wakes then
+	floor  atomic.Pointer[cdc.FloorLook] // set by the guard, taken by Receive
 
 	ctx    context.Context // ends with the stream; bounds Facts and the guard
 	cancel context.CancelFunc

@@ -16,7 +16,7 @@ func badRow(row *cdc.Row, what, fix string) error {
 	if row.EventID != nil {
 		event = "event " + quoted(row.EventID)
 	}
-	return cdc.BadRow(fmt.Sprintf("%s at %s %s", event, row.Position, what), fix+"; where the committed row itself is at fault: "+cdc.StartAnew)
+	return cdc.BadRow(fmt.Sprintf("%s at %s %s", event, row.Position, what), fix+"; where the committed row itself is at fault: on_bad_row: park, and start again")
 }
 
 // quoted prints a value from a row for people.

@@ -66,14 +66,14 @@ func (r *Router) cloudEventHeaders(p *plan, row *cdc.Row) ([]cdc.Header, error) 
 	if len(id) == 0 || len(eventType) == 0 {
 		return nil, badRow(row, fmt.Sprintf("has no value in column %q or %q; a CloudEvent needs both", p.columnName(p.id), p.columnName(p.eventType)), "write the values, or use another routing.format")
 	}
-	scratch := make([]byte, 0, positionHeaderBytes+len(time.RFC3339Nano))
+	scratch := r.lent.roomForBytes(positionHeaderBytes + len(time.RFC3339Nano))
 	scratch = appendPositionHeader(scratch, row.Position)
 	position := scratch[:len(scratch):len(scratch)]
 	eventTime, err := r.eventTime(scratch, p, row)
 	if err != nil {
 		return nil, err
 	}
-	headers := make([]cdc.Header, 0, 10+countRowHeaders(p, row))
+	headers := r.lent.roomForHeaders(10 + countRowHeaders(p, row))
 	headers = append(headers,
 		cdc.Header{Key: headerSpecVersion, Value: specVersion},
 		cdc.Header{Key: headerID, Value: id},

@@ -16,6 +16,7 @@ type Config struct {
 	AllowedTopics []string
 	// ReservedTopics may never be routed to: position and parked topic.
 	ReservedTopics []cdc.Topic
+	ParkedTopic    cdc.Topic         // where Park sends bad rows; only needed by it
 	Timestamp      string            // commit (default) or produce
 	Columns        map[string]string // role (id, aggregatetype, aggregateid, type, payload, headers, created_at) -> column name
 	PositionHeader bool              // format debezium only: also send cdc-relay-position

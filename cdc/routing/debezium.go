@@ -26,7 +26,7 @@ func (r *Router) encodeDebezium(p *plan, row *cdc.Row) (content, error) {
 	if r.debezium.tombstoneOnEmpty && p.typeOf(p.payload) != oidBytea && javaTrimIsEmpty(value) {
 		value = nil
 	}
-	headers := make([]cdc.Header, 0, 2+len(p.placed))
+	headers := r.lent.roomForHeaders(2 + len(p.placed))
 	id, err := p.connectText(row, p.id)
 	if err != nil {
 		return content{}, err
@@ -40,7 +40,7 @@ func (r *Router) encodeDebezium(p *plan, row *cdc.Row) (content, error) {
 		headers = append(headers, cdc.Header{Key: placed.name, Value: text})
 	}
 	if r.position {
-		headers = append(headers, cdc.Header{Key: HeaderPosition, Value: appendPositionHeader(make([]byte, 0, positionHeaderBytes), row.Position)})
+		headers = append(headers, cdc.Header{Key: HeaderPosition, Value: appendPositionHeader(r.lent.roomForBytes(positionHeaderBytes), row.Position)})
 	}
 	return content{value: value, headers: headers}, nil
 }

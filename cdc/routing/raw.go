@@ -23,13 +23,13 @@ func (r *Router) encodeRaw(p *plan, row *cdc.Row) (content, error) {
 	if err != nil {
 		return content{}, err
 	}
-	headers := make([]cdc.Header, 0, 4+countRowHeaders(p, row))
+	headers := r.lent.roomForHeaders(4 + countRowHeaders(p, row))
 	headers = append(headers, cdc.Header{Key: headerRawID, Value: row.Values[p.id]})
 	if p.eventType >= 0 && row.Values[p.eventType] != nil {
 		headers = append(headers, cdc.Header{Key: headerRawType, Value: row.Values[p.eventType]})
 	}
 	headers = append(headers,
-		cdc.Header{Key: HeaderPosition, Value: appendPositionHeader(make([]byte, 0, positionHeaderBytes), row.Position)},
+		cdc.Header{Key: HeaderPosition, Value: appendPositionHeader(r.lent.roomForBytes(positionHeaderBytes), row.Position)},
 		cdc.Header{Key: HeaderCommitTime, Value: r.commitTime.of(row.CommitTime)})
 	headers, err = r.appendRowHeaders(headers, p, row, rawOwnHeaders)
 	return content{value: value, headers: headers}, err

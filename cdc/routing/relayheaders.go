@@ -36,11 +36,11 @@ type commitTimeText struct {
 	text []byte
 }
 
-// of returns the commit time in RFC 3339, UTC. The text is never written to
-// again.
+// of returns the commit time in RFC 3339, UTC. The text is valid until that of
+// another time is asked for.
 func (c *commitTimeText) of(t time.Time) []byte {
 	if c.text == nil || !c.time.Equal(t) {
-		c.time, c.text = t, t.UTC().AppendFormat(nil, time.RFC3339Nano)
+		c.time, c.text = t, t.UTC().AppendFormat(c.text[:0], time.RFC3339Nano)
 	}
 	return c.text
 }

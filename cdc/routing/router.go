@@ -34,6 +34,8 @@ type Router struct {
 	stamp    bool // the record carries the commit time
 	position bool // format debezium sends the position header too
 
+	parkedTopic cdc.Topic
+
 	// encode makes value and headers. It takes no *cdc.Record, which would then
 	// be allocated for each row.
 	encode func(p *plan, row *cdc.Row) (content, error)
@@ -42,6 +44,7 @@ type Router struct {
 	plans      map[*cdc.Relation]*plan
 	topics     map[string]cdc.Topic // what names the topic -> the topic, allowed ones only
 	scratch    []byte
+	lent       lent
 	names      headerNames
 	commitTime commitTimeText
 }
@@ -52,7 +55,10 @@ type content struct {
 	headers []cdc.Header
 }
 
-var _ cdc.Router = (*Router)(nil)
+var (
+	_ cdc.Router = (*Router)(nil)
+	_ cdc.Parker = (*Router)(nil).Park
+)
 
 // New checks the configuration and returns all its problems at once.
 func New(cfg Config) (*Router, error) {
@@ -60,10 +66,10 @@ func New(cfg Config) (*Router, error) {
 		format:   cfg.Format,
 		source:   []byte(cfg.Source),
 		stamp:    cfg.Timestamp != timestampProduce,
-		position: cfg.PositionHeader,
-		plans:    map[*cdc.Relation]*plan{},
-		topics:   map[string]cdc.Topic{},
-		names:    headerNames{},
+		position: cfg.PositionHeader, parkedTopic: cfg.ParkedTopic,
+		plans:  map[*cdc.Relation]*plan{},
+		topics: map[string]cdc.Topic{},
+		names:  headerNames{},
 	}
 	if r.format == "" {
 		r.format = FormatCloudEvents
@@ -208,6 +214,7 @@ func (r *Router) Route(row *cdc.Row) (cdc.Record, error) {
 	if err != nil {
 		return cdc.Record{}, err
 	}
+	r.lent.reset()
 	record := cdc.Record{Position: row.Position}
 	if record.Timestamp, err = r.timestampOf(p, row); err != nil {
 		return cdc.Record{}, err

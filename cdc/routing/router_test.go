@@ -364,8 +364,8 @@ func TestRouteBadRows(t *testing.T) {
 			if test.row.EventID != nil && !strings.Contains(problem.What, testID) {
 				t.Errorf("what is %q, want it to name the event", problem.What)
 			}
-			if !strings.Contains(problem.Fix, test.fix) || !strings.Contains(problem.Fix, cdc.StartAnew) {
-				t.Errorf("fix is %q, want it to contain %q and the way to start anew", problem.Fix, test.fix)
+			if !strings.Contains(problem.Fix, test.fix) || !strings.Contains(problem.Fix, "on_bad_row: park") {
+				t.Errorf("fix is %q, want it to contain %q and how to go on without the row", problem.Fix, test.fix)
 			}
 		})
 	}

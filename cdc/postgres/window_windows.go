@@ -1,0 +1,8 @@
+package postgres
+
+import "syscall"
+
+// setReceiveBuffer is a tuning, not a need: its failure is ignored.
+func setReceiveBuffer(fd uintptr, bytes int) {
+	_ = syscall.SetsockoptInt(syscall.Handle(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, bytes)
+}
