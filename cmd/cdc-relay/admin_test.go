@@ -96,7 +96,7 @@ func TestPprofIsServedWhereItIsWanted(t *testing.T) {
 func TestStatusJSONIsTheContract(t *testing.T) {
 	var status atomic.Pointer[cdc.Status]
 	status.Store(&cdc.Status{
-		State: cdc.StateRetrying, Since: testNow.Add(-90 * time.Second), Active: true,
+		State: cdc.StateRetrying, Since: testNow.Add(-90 * time.Second), Active: true, Mode: cdc.ExactlyOnce,
 		Cause:       &cdc.Problem{What: "no broker answers", Why: "dial", Fix: "start Kafka"},
 		ReceivedLSN: 0x16B3748, RecordedLSN: 0x16B3600, ConfirmedLSN: 0x16B3500, SlotConfirmedLSN: 0x16B3400,
 		OwedRows: 3, OwedBytes: 400, OldestOwed: testNow.Add(-2500 * time.Millisecond),
@@ -118,7 +118,7 @@ func TestStatusJSONIsTheContract(t *testing.T) {
 	}
 	delete(got, "position_record")
 	want := map[string]any{
-		"relay": "payments", "from": "relay", "healthy": false, "unhealthy": []any{"the relay is retrying"},
+		"relay": "payments", "from": "relay", "delivery": "exactly-once", "healthy": false, "unhealthy": []any{"the relay is retrying"},
 		"state": "retrying", "state_age_seconds": 90.0, "active": true, "lag_seconds": 2.5, "owed_rows": 3.0, "owed_bytes": 400.0,
 		"cause":        map[string]any{"what": "no broker answers", "why": "dial", "fix": "start Kafka"},
 		"received_lsn": "0/16B3748", "recorded_lsn": "0/16B3600", "confirmed_lsn": "0/16B3500", "moved_age_seconds": 1.0,

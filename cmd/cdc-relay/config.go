@@ -21,9 +21,10 @@ type Config struct {
 	Relay        string         `key:"relay" example:"payments" doc:"Name of this relay, for life: it names the position record, the position topic and the transactional ids."`
 	Postgres     PostgresConfig `key:"postgres"`
 	Kafka        KafkaConfig    `key:"kafka"`
-	Delivery     string         `key:"delivery" default:"exactly-once" oneof:"exactly-once" doc:"Delivery guarantee."`
+	Delivery     string         `key:"delivery" default:"exactly-once" oneof:"exactly-once,at-least-once" doc:"Delivery guarantee. at-least-once has lower latency, repeats rows after a restart and notices neither a moved slot nor a divergence; there is no way back under the same relay name."`
 	Routing      RoutingConfig  `key:"routing"`
-	OnBadRow     string         `key:"on_bad_row" default:"halt" oneof:"halt" doc:"What to do with a row that cannot become a record: halt stops for a person; nothing is ever skipped by itself."`
+	OnBadRow     string         `key:"on_bad_row" default:"halt" oneof:"halt,park" doc:"What to do with a row that cannot become a record: halt stops for a person; park tells of it in the parked topic, in its place, and goes on. Nothing is ever skipped by itself."`
+	ParkedTopic  string         `key:"parked_topic" derived:"cdc-relay.parked.<relay>" doc:"Topic of the rows that on_bad_row: park sets aside, with the reason in headers."`
 	Batch        BatchConfig    `key:"batch"`
 	DrainTimeout time.Duration  `key:"drain_timeout" default:"20s" min:"1s" max:"10m" doc:"How long a stop waits for the Kafka transaction in flight; keep it below the grace period of whoever sends the signal."`
 	Admin        AdminConfig    `key:"admin"`
@@ -34,8 +35,10 @@ type Config struct {
 type PostgresConfig struct {
 	DSN           Secret            `key:"dsn" doc:"Connection string of the relay's role (LOGIN REPLICATION). PG* variables of the environment are not merged."`
 	DSNFile       string            `key:"dsn_file" example:"/run/secrets/dsn" doc:"File that holds the connection string; read again at every connect, so that a rotated password is picked up."`
-	AdminDSN      Secret            `key:"admin_dsn" doc:"Connection string for init: a role that may create the publication and the outbox table. Default: dsn."`
+	AdminDSN      Secret            `key:"admin_dsn" doc:"Connection string for init and outbox prune: a role that may create the publication and the outbox table, and owns the table. Default: dsn."`
 	AdminDSNFile  string            `key:"admin_dsn_file" doc:"File that holds the connection string for init."`
+	AuditDSN      Secret            `key:"audit_dsn" doc:"Connection string for audit, backfill, resync and parked retry: a role that may SELECT the outbox table. Default: dsn."`
+	AuditDSNFile  string            `key:"audit_dsn_file" doc:"File that holds the connection string for audit, backfill, resync and parked retry."`
 	AllowInsecure bool              `key:"allow_insecure" default:"false" doc:"Permit sslmodes weaker than verify-full over TCP to other hosts than loopback."`
 	Slot          string            `key:"slot" derived:"<relay_>_outbox" doc:"Replication slot."`
 	Publication   string            `key:"publication" derived:"<relay_>_outbox" doc:"Publication that contains the outbox table."`
@@ -51,7 +54,7 @@ type KafkaConfig struct {
 	TransactionalIDPrefix string        `key:"transactional_id_prefix" derived:"cdc-relay.<relay>" doc:"The transactional ids are <prefix>.0 to <prefix>.n-1."`
 	PositionTopic         string        `key:"position_topic" derived:"cdc-relay.position.<relay>" doc:"Topic of the position record: one partition, compacted, used by this relay only."`
 	TransactionTimeout    time.Duration `key:"transaction_timeout" default:"15s" min:"1s" max:"15m" doc:"After this the broker aborts a transaction; consumers wait as long behind a relay that died."`
-	TransactionRing       int           `key:"transaction_ring" default:"1" min:"1" max:"16" doc:"Number of transactional ids in turn."`
+	TransactionRing       int           `key:"transaction_ring" default:"2" min:"1" max:"16" doc:"Number of transactional ids used in turn; with one, each Kafka transaction waits for the markers of the one before."`
 	Compression           string        `key:"compression" default:"none" oneof:"none,lz4,zstd,snappy,gzip" doc:"Compression of record batches."`
 	CreateTopics          bool          `key:"create_topics" default:"false" doc:"Create missing topics that allowed_topics permits."`
 	Partitions            int           `key:"partitions" default:"12" min:"1" max:"10000" doc:"Partitions of topics that are created."`
@@ -88,8 +91,8 @@ type RoutingConfig struct {
 
 // BatchConfig bounds one Kafka transaction, and with it the relay's memory.
 type BatchConfig struct {
-	MaxRows       int  `key:"max_rows" default:"10000" min:"1" max:"1000000" doc:"Rows in one Kafka transaction."`
-	MaxBytes      Size `key:"max_bytes" default:"4MiB" min:"64KiB" max:"1GiB" doc:"Bytes in one Kafka transaction; two such batches exist at most. A larger record makes a batch of its own."`
+	MaxRows       int  `key:"max_rows" default:"2000" min:"1" max:"1000000" doc:"Rows in one Kafka transaction; a larger database transaction is split. Memory grows with it."`
+	MaxBytes      Size `key:"max_bytes" default:"1MiB" min:"64KiB" max:"1GiB" doc:"Bytes in one Kafka transaction; two such batches exist at most. A larger record makes a batch of its own."`
 	MaxPartitions int  `key:"max_partitions" default:"500" min:"1" max:"100000" doc:"Partitions in one Kafka transaction; each costs a commit marker."`
 }
 

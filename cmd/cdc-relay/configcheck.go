@@ -28,6 +28,8 @@ func (c *loadedConfig) validate(problems *configErrors) {
 	v.kafka()
 	v.derived("postgres.slot", slotName, "is no slot name: Postgres wants 1 to 63 of a-z, 0-9 and _")
 	v.derived("kafka.position_topic", topicName, "is no topic name: Kafka wants 1 to 249 of a-z, A-Z, 0-9, ., _ and -")
+	v.derived("parked_topic", topicName, "is no topic name: Kafka wants 1 to 249 of a-z, A-Z, 0-9, ., _ and -")
+	v.require("parked_topic", c.ParkedTopic != c.Kafka.PositionTopic, "is the position topic, which holds nothing but positions")
 	v.required("routing.allowed_topics", len(c.Routing.AllowedTopics) == 0, "rows may go nowhere: list the topics, exact or prefix*")
 	if c.Routing.Format != "debezium" {
 		v.require("routing.position_header", !c.Routing.PositionHeader, "only for format debezium; every other format has the header anyway")

@@ -16,6 +16,7 @@ const (
 	exitFailure   = 1 // a restart may cure it
 	exitUsage     = 2 // usage or configuration
 	exitUnhealthy = 3 // unhealthy, or a check failed
+	exitDifferent = 4 // an audit found a difference
 	exitHalt      = 5 // needs a person; restarting does not help
 	exitForced    = 130
 )
@@ -28,6 +29,10 @@ func (e *usageError) Error() string { return e.text }
 // errUnhealthy is the exit code 3 of a command that has printed its finding, or
 // whose finding is joined to it. It is never printed itself.
 var errUnhealthy = errors.New("unhealthy")
+
+// errDifferent is the exit code 4 of an audit that has printed what it found. It
+// is never printed itself.
+var errDifferent = errors.New("the audit found differences")
 
 // exitCode maps an error to the code.
 func exitCode(err error) int {
@@ -42,6 +47,9 @@ func exitCode(err error) int {
 	}
 	if errors.Is(err, errUnhealthy) {
 		return exitUnhealthy
+	}
+	if errors.Is(err, errDifferent) {
+		return exitDifferent
 	}
 	if slices.ContainsFunc(unjoin(err), needsPerson) {
 		return exitHalt
@@ -61,7 +69,7 @@ func printError(w io.Writer, err error, colour bool) {
 		bold, plain = "\x1b[1;31m", "\x1b[0m"
 	}
 	for _, e := range unjoin(err) {
-		if errors.Is(e, errUnhealthy) {
+		if errors.Is(e, errUnhealthy) || errors.Is(e, errDifferent) {
 			continue
 		}
 		problem, ok := errors.AsType[*cdc.Problem](e)

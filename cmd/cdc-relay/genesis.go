@@ -60,7 +60,12 @@ func (g *genesis) attempt(ctx context.Context, tell func(step)) (done bool, err 
 	if err != nil {
 		return false, err
 	}
-	todo, problem := planGenesis(g.c.Relay, &facts, g.c.Postgres.Slot, record)
+	if record != nil && record.State == cdc.RecordInitialising && facts.Slot != nil && facts.Slot.Active {
+		// Another init holds the slot until its last record is committed; run would
+		// halt at the one that is there now.
+		return false, fmt.Errorf("slot %s is active for PID %d, which seems to finish another init", g.c.Postgres.Slot, facts.Slot.ActivePID)
+	}
+	todo, problem := g.plan(&facts, record)
 	if problem != nil || todo == planNone {
 		return true, nil //nolint:nilerr // run tells a refusal in its own words
 	}
@@ -120,7 +125,7 @@ func planGenesis(relay string, facts *cdc.SourceFacts, slotName string, record *
 		return refuse(cdc.HaltPositionMissing,
 			fmt.Sprintf("slot %q exists, but relay %q has no position record", slotName, relay),
 			"the slot belongs to something else, or the position topic was lost; starting at the slot could publish rows twice or never",
-			fmt.Sprintf("if nothing needs the slot, drop it with SELECT pg_drop_replication_slot('%s') and run init again; else set postgres.slot to another name, or kafka.position_topic to the topic that has the record", slotName))
+			fmt.Sprintf("if nothing needs the slot, drop it with SELECT pg_drop_replication_slot('%s') and run init again; else set postgres.slot to another name, or kafka.position_topic to the topic that has the record; if that topic was lost: %s", slotName, cdc.FixResync))
 	case record.SystemID != facts.SystemID:
 		return refuse(cdc.HaltOtherDatabase,
 			fmt.Sprintf("the position record of relay %q belongs to another database server", relay),
@@ -128,7 +133,7 @@ func planGenesis(relay string, facts *cdc.SourceFacts, slotName string, record *
 			"point postgres.dsn to the server of this relay, or give the new relay a name of its own")
 	case record.State == cdc.RecordResyncing:
 		return refuse(cdc.HaltResyncUnfinished,
-			fmt.Sprintf("a resync of relay %q began and has not finished", relay), "its record says resyncing", "finish the resync")
+			fmt.Sprintf("a resync of relay %q began and has not finished", relay), "its record says resyncing", cdc.FixResync)
 	case record.State == cdc.RecordInitialising && slot != nil && slot.Active:
 		return refuse(cdc.HaltSetup,
 			fmt.Sprintf("slot %q is active for PID %d while init is unfinished", slotName, slot.ActivePID),
@@ -143,7 +148,7 @@ func planGenesis(relay string, facts *cdc.SourceFacts, slotName string, record *
 		return refuse(cdc.HaltSlotLost,
 			fmt.Sprintf("slot %q does not exist, but relay %q has published up to %s", slotName, relay, record.RecordedLSN),
 			"a new slot would pass over what was committed since then",
-			"point postgres.dsn to the database that has the slot; a new relay needs a name of its own")
+			"point postgres.dsn to the database that has the slot; if the slot is lost: "+cdc.FixResync+"; a new relay needs a name of its own")
 	}
 	return planNone, nil
 }
@@ -155,9 +160,12 @@ func (g *genesis) apply(ctx context.Context, tell func(step)) error {
 		return err
 	}
 	// Refuse before anything was made.
-	todo, problem := planGenesis(g.c.Relay, &facts, g.c.Postgres.Slot, record)
+	todo, problem := g.plan(&facts, record)
 	if problem != nil {
 		return problem
+	}
+	if g.atLeastOnce() {
+		return g.applyAtLeastOnce(ctx, tell)
 	}
 	if err := g.topics(ctx, tell); err != nil {
 		return err
@@ -182,13 +190,16 @@ func (g *genesis) apply(ctx context.Context, tell func(step)) error {
 func (g *genesis) topics(ctx context.Context, tell func(step)) error {
 	ctx, cancel := context.WithTimeout(ctx, genesisTimeout)
 	defer cancel()
-	created, err := g.sink.EnsurePositionTopic(ctx)
-	if err != nil {
-		return err
+	if !g.atLeastOnce() {
+		created, err := g.sink.EnsurePositionTopic(ctx)
+		if err != nil {
+			return err
+		}
+		tell(stepOf("position topic "+g.c.Kafka.PositionTopic, created))
 	}
-	tell(stepOf("position topic "+g.c.Kafka.PositionTopic, created))
 	for _, topic := range exactTopics(g.c) {
-		if created, err = g.sink.EnsureTopic(ctx, topic); err != nil {
+		created, err := g.sink.EnsureTopic(ctx, topic)
+		if err != nil {
 			return err
 		}
 		tell(stepOf("topic "+string(topic), created))

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/cdc-relay/cdc-relay/cdc"
 	"github.com/cdc-relay/cdc-relay/sql"
 )
 
@@ -47,7 +48,11 @@ func printInit(w io.Writer, c *loadedConfig, options initOptions) error {
 	section(1, "a superuser", rolesTitle, withoutMarkers(roles))
 	section(2, "the table owner", "the publication", withoutMarkers(publication))
 	section(3, "a Kafka administrator", "topics and rights", kafkaScript(c))
-	section(4, "the relay's role", "the slot and the first position record, which have to agree",
+	last := "the slot and the first position record, which have to agree"
+	if cdc.Mode(c.Delivery) == cdc.AtLeastOnce {
+		last = "the slot, which alone says where to go on"
+	}
+	section(4, "the relay's role", last,
 		"-- cdc-relay init --apply   with the same configuration; what exists is left as it is")
 	return nil
 }
@@ -70,7 +75,9 @@ func kafkaScript(c *loadedConfig) string {
 	server := "--bootstrap-server " + shellQuote(strings.Join(k.Brokers, ","))
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "-- "+format+"\n", args...) }
-	line("kafka-topics.sh %s --create --if-not-exists --topic %s --partitions 1 --replication-factor %d --config cleanup.policy=compact", server, shellQuote(k.PositionTopic), k.Replication)
+	if cdc.Mode(c.Delivery) == cdc.ExactlyOnce {
+		line("kafka-topics.sh %s --create --if-not-exists --topic %s --partitions 1 --replication-factor %d --config cleanup.policy=compact", server, shellQuote(k.PositionTopic), k.Replication)
+	}
 	for _, topic := range exactTopics(c) {
 		line("kafka-topics.sh %s --create --if-not-exists --topic %s --partitions %d --replication-factor %d", server, shellQuote(string(topic)), k.Partitions, k.Replication)
 	}
@@ -78,6 +85,8 @@ func kafkaScript(c *loadedConfig) string {
 		return b.String()
 	}
 	acl := "kafka-acls.sh " + server + " --add --allow-principal " + shellQuote("User:"+k.SASL.Username)
+	// A start in mode at-least-once looks for the topic too: where it exists, it
+	// writes the mode there, with the ids below.
 	line("%s --operation Read --operation Write --operation Describe --operation DescribeConfigs --topic %s", acl, shellQuote(k.PositionTopic))
 	for _, topic := range c.Routing.AllowedTopics {
 		pattern := ""

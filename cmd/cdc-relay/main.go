@@ -15,10 +15,14 @@ func main() {
 	os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr, os.Environ(), signals))
 }
 
-// Main runs one command line and returns the exit code.
+// Main runs one command line and returns the exit code. Nothing that is said on
+// stderr waits for its reader, whom the signals do not wait for either.
 func Main(args []string, stdout, stderr io.Writer, env []string, signals <-chan os.Signal) int {
-	p := &program{stdout: stdout, stderr: stderr, env: env}
-	return supervise(stderr, signals, func(ctx context.Context) int { return p.execute(ctx, args) })
+	messages := newLogQueue(stderr)
+	go messages.run()
+	defer messages.close(logFlushTimeout)
+	p := &program{stdout: stdout, stderr: messages, env: env}
+	return supervise(messages, signals, func(ctx context.Context) int { return p.execute(ctx, args) })
 }
 
 // supervise runs the work. The first signal asks for an orderly stop, the second

@@ -19,8 +19,9 @@ func newRouter(c *loadedConfig) (*routing.Router, error) {
 	return routing.New(routing.Config{
 		Format: c.Routing.Format, Source: c.Routing.Source,
 		Topic: c.Routing.Topic, Key: c.Routing.Key,
-		AllowedTopics: c.Routing.AllowedTopics, ReservedTopics: []cdc.Topic{cdc.Topic(c.Kafka.PositionTopic)},
-		Timestamp: c.Routing.Timestamp, Columns: c.Postgres.Columns,
+		AllowedTopics: c.Routing.AllowedTopics, ReservedTopics: []cdc.Topic{cdc.Topic(c.Kafka.PositionTopic), cdc.Topic(c.ParkedTopic)},
+		ParkedTopic: cdc.Topic(c.ParkedTopic),
+		Timestamp:   c.Routing.Timestamp, Columns: c.Postgres.Columns,
 		PositionHeader: c.Routing.PositionHeader, Debezium: c.Routing.Debezium,
 	})
 }
@@ -57,7 +58,7 @@ func kafkaConfig(c *loadedConfig, logger *slog.Logger) kafka.Config {
 		Relay:   c.Relay, TransactionalIDPrefix: k.TransactionalIDPrefix, TransactionRing: k.TransactionRing,
 		PositionTopic: k.PositionTopic, TransactionTimeout: k.TransactionTimeout, Compression: k.Compression,
 		CreateTopics: k.CreateTopics, Partitions: int32(k.Partitions), Replication: int16(k.Replication),
-		ClientID: clientName(), Logger: logger,
+		ClientID: clientName(), Logger: logger, Mode: cdc.Mode(c.Delivery),
 	}
 	if k.SASL.Mechanism != "" {
 		cfg.SASL.Password = secretReader("kafka.sasl.password_file", k.SASL.Password, k.SASL.PasswordFile)
@@ -84,6 +85,17 @@ func secretReader(setting string, secret Secret, file string) func() (string, er
 	}
 }
 
+// parkBadRows is the on_bad_row that sets bad rows aside; halt is the other.
+const parkBadRows = "park"
+
+// parker is nil where bad rows halt.
+func parker(c *loadedConfig, router *routing.Router) cdc.Parker {
+	if c.OnBadRow != parkBadRows {
+		return nil
+	}
+	return router.Park
+}
+
 // identity is what the relay writes about itself into position records.
 func identity(c *loadedConfig) cdc.Identity {
 	host, err := os.Hostname()
@@ -97,9 +109,13 @@ func identity(c *loadedConfig) cdc.Identity {
 	}
 }
 
-// exactTopics are the allowed topics that can be created and checked by name.
+// exactTopics are the topics that can be created and checked by name: those
+// allowed, and the parked topic where it is used.
 func exactTopics(c *loadedConfig) []cdc.Topic {
 	var topics []cdc.Topic
+	if c.OnBadRow == parkBadRows {
+		topics = append(topics, cdc.Topic(c.ParkedTopic))
+	}
 	for _, topic := range c.Routing.AllowedTopics {
 		if !strings.HasSuffix(topic, "*") {
 			topics = append(topics, cdc.Topic(topic))

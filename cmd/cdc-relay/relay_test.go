@@ -171,3 +171,15 @@ func TestInitTwiceThenRunOnce(t *testing.T) {
 	execute(t, nil, "run", "--config", r.config, "--once").wantCode(t, exitFine)
 	r.wantPublished(t, append(ids, more...))
 }
+
+// replaceInFile changes a text that the file has.
+func replaceInFile(t testing.TB, path, old, replacement string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(text), old) {
+		t.Fatalf("%s has no %q: %v", path, old, err)
+	}
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), old, replacement)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

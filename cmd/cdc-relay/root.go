@@ -56,8 +56,8 @@ func (p *program) rootCommand() *cobra.Command {
 and writes them to Kafka exactly once, in commit order.
 
 Exit codes: 0 fine, 1 a failure that a restart may cure, 2 usage or
-configuration, 3 unhealthy or check failed, 5 needs a person, 130 forced by a
-second Ctrl-C.`,
+configuration, 3 unhealthy or check failed, 4 an audit found a difference, 5
+needs a person, 130 forced by a second Ctrl-C.`,
 		Example: `  cdc-relay config example > relay.yaml
   cdc-relay init --config relay.yaml --apply
   cdc-relay check --config relay.yaml
@@ -68,7 +68,7 @@ second Ctrl-C.`,
 	}
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
-	root.AddCommand(p.runCommand(), p.initCommand(), p.checkCommand(), p.statusCommand(), p.waitCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.runCommand(), p.initCommand(), p.checkCommand(), p.statusCommand(), p.waitCommand(), p.auditCommand(), p.backfillCommand(), p.outboxCommand(), p.skipCommand(), p.adoptCommand(), p.resyncCommand(), p.parkedCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand())
 	root.InitDefaultCompletionCmd()
 	return root
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 	"github.com/cdc-relay/cdc-relay/cdc/kafka"
 	"github.com/cdc-relay/cdc-relay/cdc/metrics"
 	"github.com/cdc-relay/cdc-relay/cdc/postgres"
+	"github.com/cdc-relay/cdc-relay/cdc/routing"
 )
 
 // runOptions are the flags of run.
@@ -51,9 +54,23 @@ person ends it with exit code 5; slot and transactional ids are released.`,
 		if err != nil {
 			return err
 		}
+		if options.init && cdc.Mode(c.Delivery) == cdc.AtLeastOnce {
+			return &usageError{text: "--init does not go with delivery: at-least-once, where nothing tells a new relay from one whose slot was lost; run cdc-relay init --apply once"}
+		}
+		stayLean()
 		return p.run(cmd.Context(), c, options)
 	}
 	return cmd
+}
+
+// stayLean trades a few percent of processor time for memory: the collector
+// runs when the heap has grown by half, unless GOGC says otherwise. The heap is
+// two batches and what Kafka's client makes of one; garbage is the rest of it.
+func stayLean() {
+	const percent = 50
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
 }
 
 func (p *program) run(ctx context.Context, c *loadedConfig, options runOptions) error {
@@ -88,7 +105,7 @@ func (p *program) run(ctx context.Context, c *loadedConfig, options runOptions) 
 type relayParts struct {
 	source   cdc.Source
 	sink     cdc.Sink
-	router   cdc.Router
+	router   *routing.Router
 	monitor  *postgres.Monitor
 	registry *prometheus.Registry
 	runner   *cdc.Runner
@@ -123,7 +140,7 @@ func (r *relayParts) run(ctx context.Context, c *loadedConfig, options runOption
 		return err
 	}
 	r.runner, err = cdc.New(cdc.Config{
-		Source: r.source, Sink: r.sink, Router: r.router, Observer: observer, Logger: logger,
+		Source: r.source, Sink: r.sink, Router: r.router, Park: parker(c, r.router), Observer: observer, Logger: logger,
 		Mode: cdc.Mode(c.Delivery), Identity: identity(c),
 		Limits: cdc.BatchLimits{MaxRows: c.Batch.MaxRows, MaxBytes: int(c.Batch.MaxBytes), MaxPartitions: c.Batch.MaxPartitions},
 		Once:   options.once, StayUp: options.stayUp, DrainTimeout: c.DrainTimeout,
@@ -139,7 +156,7 @@ func (r *relayParts) run(ctx context.Context, c *loadedConfig, options runOption
 	if err != nil {
 		return err
 	}
-	logger.Info("cdc-relay starts", keyVersion, build.Version, keySlot, c.Postgres.Slot, keyAddress, admin.address())
+	logger.Info("cdc-relay starts", keyVersion, build.Version, keySlot, c.Postgres.Slot, keyDelivery, c.Delivery, keyAddress, admin.address())
 	relay := r.runner.Run
 	if options.init {
 		r.waitFor(cdc.StateStarting, nil)
@@ -165,7 +182,8 @@ func (r *relayParts) runBoth(ctx context.Context, admin *adminServer, relay func
 
 // waitFor shows a state while the runner does not run yet.
 func (r *relayParts) waitFor(state cdc.State, cause error) {
-	r.beforeRun.Store(&cdc.Status{State: state, Since: time.Now(), Cause: cdc.AsProblem(cause)})
+	// Only exactly-once comes here: --init does not go with the other mode.
+	r.beforeRun.Store(&cdc.Status{State: state, Mode: cdc.ExactlyOnce, Since: time.Now(), Cause: cdc.AsProblem(cause)})
 }
 
 // initThenRun makes a new relay's objects first, or finishes what an earlier

@@ -138,5 +138,5 @@ func serverReport(ctx context.Context, c *loadedConfig) (*statusReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newServerReport(c.Relay, c.Postgres.Slot, stats, facts.Record), nil
+	return newServerReport(c, stats, facts.Record), nil
 }

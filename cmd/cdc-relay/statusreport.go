@@ -18,6 +18,8 @@ type statusReport struct {
 	// (no relay was reachable; Postgres and Kafka were asked).
 	From    string `json:"from"`
 	Healthy bool   `json:"healthy"`
+	// Delivery is the mode of the relay that answered, or of the configuration.
+	Delivery cdc.Mode `json:"delivery"`
 	// Unhealthy lists why, for people.
 	Unhealthy []string `json:"unhealthy,omitempty"`
 
@@ -74,7 +76,7 @@ func lagSeconds(s *cdc.Status, now time.Time) *float64 {
 
 func newStatusReport(relay, slot string, s *cdc.Status, now time.Time) *statusReport {
 	r := &statusReport{
-		Relay: relay, Version: readVersion().Version, From: "relay",
+		Relay: relay, Version: readVersion().Version, From: "relay", Delivery: s.Mode,
 		State: s.State, StateAge: age(now, s.Since), Active: &s.Active, LagSeconds: lagSeconds(s, now),
 		OwedRows: &s.OwedRows, OwedBytes: &s.OwedBytes,
 		ReceivedLSN: s.ReceivedLSN, RecordedLSN: s.RecordedLSN, ConfirmedLSN: s.ConfirmedLSN,
@@ -96,10 +98,10 @@ func newStatusReport(relay, slot string, s *cdc.Status, now time.Time) *statusRe
 }
 
 // newServerReport is made when no relay answers.
-func newServerReport(relay, slot string, stats cdc.SlotStats, record *cdc.PositionRecord) *statusReport {
-	r := &statusReport{Relay: relay, Version: readVersion().Version, From: "servers", Record: record}
+func newServerReport(c *loadedConfig, stats cdc.SlotStats, record *cdc.PositionRecord) *statusReport {
+	r := &statusReport{Relay: c.Relay, Version: readVersion().Version, From: "servers", Delivery: cdc.Mode(c.Delivery), Record: record}
 	exists := stats.Slot != nil
-	r.Slot = &statusSlot{Name: slot, Exists: &exists, SafeBytes: stats.SafeWALBytes}
+	r.Slot = &statusSlot{Name: c.Postgres.Slot, Exists: &exists, SafeBytes: stats.SafeWALBytes}
 	bad := func(text string) { r.Unhealthy = append(r.Unhealthy, text) }
 	if s := stats.Slot; s != nil {
 		unconfirmed := int64(stats.CurrentLSN - s.ConfirmedFlush)
@@ -117,6 +119,7 @@ func newServerReport(relay, slot string, stats cdc.SlotStats, record *cdc.Positi
 		bad("the slot does not exist")
 	}
 	switch {
+	case r.Delivery == cdc.AtLeastOnce: // a record, if there is one, is of another time
 	case record == nil:
 		bad("there is no position record")
 	case record.State != cdc.RecordRunning:
@@ -143,6 +146,9 @@ func (r *statusReport) print(w io.Writer) {
 		fmt.Fprintf(w, "%-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("relay", "%s", r.Relay)
+	if r.Delivery != "" {
+		line("delivery", "%s", r.Delivery)
+	}
 	if r.From == "servers" {
 		line("answered by", "Postgres and Kafka: no running relay was reachable")
 	}

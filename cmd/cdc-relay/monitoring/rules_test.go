@@ -57,7 +57,7 @@ func alertNames(t testing.TB) (names []string) {
 }
 
 func TestAlerts(t *testing.T) {
-	want := []string{"CdcRelayDown", "CdcRelayHalted", "CdcRelayLagHigh", "CdcRelayRetainedWalHigh", "CdcRelaySlotInactive", "CdcRelayStalled"}
+	want := []string{"CdcRelayDown", "CdcRelayHalted", "CdcRelayLagHigh", "CdcRelayParkedRows", "CdcRelayRetainedWalHigh", "CdcRelaySlotInactive", "CdcRelayStalled"}
 	if got := alertNames(t); !slices.Equal(got, want) {
 		t.Errorf("got alerts %v, want %v", got, want)
 	}
