@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cdc-relay/cdc-relay/cdc"
 )
 
 // lagInterval is how often the relay is asked for its status.
@@ -102,11 +104,11 @@ func (d *demo) prepare(ctx context.Context) error {
 	if err := command(ctx, d.program("cdc-relay"), nil, "init", "--apply", "--config", filepath.Join(d.dir, "relay.yaml")); err != nil {
 		return err
 	}
-	return d.assemble(ctx)
+	return d.assemble()
 }
 
 // assemble makes the parts of this process.
-func (d *demo) assemble(ctx context.Context) error {
+func (d *demo) assemble() error {
 	d.api = &process{
 		name: "payment-api", path: d.program("payment-api"), logPath: d.logPath("payment-api"),
 		args: []string{"serve", "--listen", d.ports.api, "--admin-listen", d.ports.apiAdmin, "--relay-url", "http://" + d.ports.relayAdmin, "--drain-timeout", "3s"},
@@ -118,12 +120,7 @@ func (d *demo) assemble(ctx context.Context) error {
 	if d.observer, err = newObserver(d.servers.kafka.Brokers(), d.watch); err != nil {
 		return err
 	}
-	truth := &truth{dsn: d.servers.dsn("postgres")}
-	if err := truth.create(ctx); err != nil {
-		d.observer.client.Close()
-		return err
-	}
-	d.auditor = &auditor{truth: truth, observer: d.observer, watch: d.watch}
+	d.auditor = &auditor{outbox: d.servers.outboxConfig(), kafka: d.servers.kafkaConfig(), published: d.published, watch: d.watch}
 	d.faults = &faults{relay: d.relay, servers: d.servers, watch: d.watch, outage: brokerOutage}
 	d.load = newLoad("http://"+d.ports.api, d.servers.dsn("postgres"), d.options, d.watch)
 	d.watch.onFault = func(text string) { fmt.Fprintln(d.out, "—", text) }
@@ -335,6 +332,13 @@ func (d *demo) askRelay(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// published asks the relay whether everything committed up to lsn is in Kafka,
+// and waits a second for it.
+func (d *demo) published(ctx context.Context, lsn cdc.LSN) bool {
+	code, err := get(ctx, fmt.Sprintf("http://%s/published?lsn=%s&timeout=1s", d.ports.relayAdmin, lsn), nil)
+	return err == nil && code == http.StatusOK
 }
 
 // get fetches a URL; answer may be nil. No connection is kept: a process that

@@ -9,10 +9,13 @@
 // own, so that kill -9 is a real one; each is started again when it ends. Slack
 // is a fake inside this process.
 //
-// The audit trusts nobody on the path. What was committed is read from the
-// outbox table and a slot with the plugin test_decoding; what was delivered is
-// read by a read_committed consumer and matched by the payment id in the value.
-// The relay's own headers are shown and checked, and never believed.
+// The audit is that of the command cdc-relay audit (package cdc/audit): the rows
+// of a snapshot of the outbox table, routed anew, against what a read_committed
+// consumer reads of the topic: id, place, key, headers and value. The order of
+// the payments of a reservation is judged by the server's commit timestamps,
+// exactly, because payment-api locks the reservation; that of a whole partition
+// only by the relay's own positions. The same snapshot is held against what the
+// API answered and what Slack got.
 //
 // It does not measure performance: broker and database keep nothing durable,
 // and everything shares one machine.

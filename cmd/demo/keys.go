@@ -47,9 +47,7 @@ func (d *demo) audit(ctx context.Context) error {
 	}
 	fmt.Fprintf(d.out, "%s, committed %d   in Kafka %d   missing %d   duplicate %d   out of order %d   never committed %d\n",
 		text, v.Committed, v.Delivered, v.Missing, v.Duplicate, v.OutOfOrder, v.Phantom)
-	for _, example := range v.examples {
-		fmt.Fprintln(d.out, " ", example)
-	}
+	v.printExamples(d.out)
 	return err
 }
 

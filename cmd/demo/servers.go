@@ -14,10 +14,23 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
+	"github.com/cdc-relay/cdc-relay/cdc/kafka"
+	"github.com/cdc-relay/cdc-relay/cdc/postgres"
+	"github.com/cdc-relay/cdc-relay/payment/event"
 )
 
-// database is where everything is.
-const database = "demo"
+const (
+	database    = "demo" // where everything is
+	partitions  = 6      // of the topic
+	relaySource = "/payments"
+)
+
+// The relay's names, as it derives them from its own.
+const (
+	relayName     = "payments"
+	outboxName    = relayName + "_outbox" // of slot and publication
+	positionTopic = "cdc-relay.position." + relayName
+)
 
 // servers are the two servers that the path needs.
 type servers struct {
@@ -51,7 +64,9 @@ func startServers(ctx context.Context) (*servers, error) {
 }
 
 func startPostgres(ctx context.Context) (*cdctest.PostgresServer, error) {
-	server, err := cdctest.NewPostgresServer(cdctest.PostgresConfig{})
+	server, err := cdctest.NewPostgresServer(cdctest.PostgresConfig{Settings: map[string]string{
+		"track_commit_timestamp": "on", // what the audit judges the order by
+	}})
 	if err != nil {
 		return nil, fmt.Errorf("make a PostgreSQL: %w", err)
 	}
@@ -86,6 +101,19 @@ func (s *servers) createDatabase(ctx context.Context) error {
 
 // dsn returns a connection string for a role.
 func (s *servers) dsn(role string) string { return s.postgres.DSN(database, role) }
+
+// outboxConfig is the outbox for an audit.
+func (s *servers) outboxConfig() postgres.Config {
+	return postgres.Config{
+		DSN:  func() (string, error) { return s.dsn("outbox_auditor"), nil },
+		Slot: outboxName, Publication: outboxName, Table: "public.outbox", ApplicationName: "demo",
+	}
+}
+
+// kafkaConfig is the cluster for an audit, which only reads.
+func (s *servers) kafkaConfig() kafka.Config {
+	return kafka.Config{Brokers: s.kafka.Brokers(), Relay: relayName, TransactionalIDPrefix: "cdc-relay." + relayName, PositionTopic: positionTopic, ClientID: "demo"}
+}
 
 // remove stops both and deletes their data.
 func (s *servers) remove() error {
@@ -156,7 +184,7 @@ func listenNear(port int) (net.Listener, error) {
 // writeConfigs renders the configuration of relay and notifier.
 func (s *servers) writeConfigs(dir string, p ports, slackURL string) error {
 	brokers := strings.Join(s.kafka.Brokers(), ", ")
-	relay := fmt.Sprintf(`relay: payments
+	relay := fmt.Sprintf(`relay: %s
 postgres:
   dsn: %q
   admin_dsn: %q
@@ -166,12 +194,12 @@ kafka:
   partitions: %d
   replication: 1
 routing:
-  source: /payments
-  allowed_topics: [payment-event]
+  source: %s
+  allowed_topics: [%s]
 drain_timeout: 5s
 admin:
   listen: %s
-`, s.dsn("cdc_relay"), s.dsn("postgres"), brokers, partitions, p.relayAdmin)
+`, relayName, s.dsn("cdc_relay"), s.dsn("postgres"), brokers, partitions, relaySource, event.Topic, p.relayAdmin)
 	notifier := fmt.Sprintf(`kafka:
   brokers: [%s]
   instance_id: demo

@@ -330,18 +330,16 @@ type ends struct {
 	notPosted, repeated, flaggedRepeats, unknowns int // of Slack
 }
 
-// compare holds both ends against the committed rows.
-func (w *watch) compare(committed []committedRow) ends {
+// compare holds both ends against the committed rows: their keys by event id.
+func (w *watch) compare(committed map[string]string) ends {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	e := ends{answered: len(w.answers), lost: len(w.answers)}
-	known := make(map[string]bool, len(committed))
-	for _, row := range committed {
-		known[row.eventID] = true
-		if w.answers[row.eventID] {
+	for id := range committed {
+		if w.answers[id] {
 			e.lost--
 		}
-		count := w.slack[row.eventID]
+		count := w.slack[id]
 		if count.messages == 0 {
 			e.notPosted++
 		}
@@ -349,7 +347,7 @@ func (w *watch) compare(committed []committedRow) ends {
 		e.repeated += max(0, count.messages-count.flagged-1)
 	}
 	for id := range w.slack {
-		if !known[id] {
+		if _, known := committed[id]; !known {
 			e.unknowns++
 		}
 	}
