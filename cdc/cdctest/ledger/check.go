@@ -14,7 +14,10 @@ func Check(history History) Report {
 		c.checkPartition(int32(partition), records)
 	}
 	c.checkKeys()
-	if len(c.Positions) > 0 {
+	if c.AtLeastOnce {
+		c.checkRepeats()
+		c.checkAcksOfRows()
+	} else if len(c.Positions) > 0 {
 		c.checkPositions()
 		c.checkCuts()
 		c.checkBatches()
@@ -85,7 +88,8 @@ func (c *checker) byPartition(records []Record) [][]*Record {
 	return byPartition
 }
 
-// checkPresence: every committed row once, and nothing else (I1, I2, I3).
+// checkPresence: every committed row once, and nothing else (I1, I2, I3). At
+// least once, repeats are for checkRepeats.
 func (c *checker) checkPresence() {
 	seen := make(map[string]*Record, len(c.Seen))
 	for i := range c.Seen {
@@ -96,6 +100,9 @@ func (c *checker) checkPresence() {
 			continue
 		}
 		if earlier, ok := seen[record.ID]; ok {
+			if c.report.Repeats++; c.AtLeastOnce {
+				continue
+			}
 			c.report.add(Duplicate, "event %s at %d/%d and again at %d/%d", record.ID, earlier.Partition, earlier.Offset, record.Partition, record.Offset)
 			continue
 		}

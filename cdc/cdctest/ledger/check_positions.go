@@ -69,9 +69,11 @@ func (c *checker) checkCuts() {
 }
 
 // checkBatches: the rows that one position record covers, and no others, were
-// in one Kafka transaction. Markers delimit the transactions in a partition.
+// in one Kafka transaction (I8). In a partition the markers of a producer delimit
+// its transactions; across partitions the producer and its epoch have to agree.
 func (c *checker) checkBatches() {
 	ends := c.batchEnds()
+	producers := map[int]*Record{} // the first record of each batch
 	for partition, records := range c.byPartition(c.Seen) {
 		var last *Record
 		lastBatch := 0
@@ -81,13 +83,24 @@ func (c *checker) checkBatches() {
 			}
 			_, at := c.event(record)
 			batch := sort.SearchInts(ends, at.order)
-			if last != nil && (batch == lastBatch) != (record.KafkaTransaction == last.KafkaTransaction) {
-				c.report.add(KafkaTransaction, "events %s and %s of partition %d: batches %d and %d by the position records, Kafka transactions %d and %d",
-					last.ID, record.ID, partition, lastBatch, batch, last.KafkaTransaction, record.KafkaTransaction)
+			if last != nil && (batch == lastBatch) != sameTransaction(last, record) {
+				c.report.add(KafkaTransaction, "events %s and %s of partition %d: batches %d and %d by the position records, Kafka transactions %d of producer %d and %d of producer %d",
+					last.ID, record.ID, partition, lastBatch, batch, last.KafkaTransaction, last.ProducerID, record.KafkaTransaction, record.ProducerID)
 			}
 			last, lastBatch = record, batch
+			if first := producers[batch]; first == nil {
+				producers[batch] = record
+			} else if first.ProducerID != record.ProducerID || first.ProducerEpoch != record.ProducerEpoch {
+				c.report.add(KafkaTransaction, "events %s and %s of batch %d were written by producer %d with epoch %d and by producer %d with epoch %d",
+					first.ID, record.ID, batch, first.ProducerID, first.ProducerEpoch, record.ProducerID, record.ProducerEpoch)
+			}
 		}
 	}
+}
+
+// sameTransaction is about two records of one partition.
+func sameTransaction(a, b *Record) bool {
+	return a.ProducerID == b.ProducerID && a.KafkaTransaction == b.KafkaTransaction
 }
 
 // batchEnds returns the orders of the rows that end a batch, rising.

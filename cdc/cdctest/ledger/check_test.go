@@ -39,6 +39,8 @@ func drawHistory(t *rapid.T) History {
 		h.Committed = append(h.Committed, transaction)
 	}
 	relay := newModelRelay(&h)
+	relay.ring = rapid.IntRange(1, 3).Draw(t, "ring")
+	relay.late = func() bool { return rapid.Bool().Draw(t, "late markers") }
 	for i, transaction := range h.Committed {
 		cut := 0
 		if len(transaction.Events) >= testMayCut && rapid.Bool().Draw(t, "cut") {
@@ -60,8 +62,13 @@ func drawHistory(t *rapid.T) History {
 type modelRelay struct {
 	h       *History
 	offsets [testPartitions]int64
-	markers [testPartitions]int
-	touched [testPartitions]bool
+	// ring is the number of producers, which take turns. The marker of one may be
+	// written only when it is its turn again.
+	ring    int
+	turn    int
+	late    func() bool
+	markers [testPartitions]map[int64]int
+	touched [testPartitions]map[int64]bool
 	last    cdc.LastRow
 	covered cdc.Position
 	end     cdc.LSN
@@ -71,7 +78,24 @@ func newModelRelay(h *History) *modelRelay {
 	genesis := &cdc.PositionRecord{Generation: 1, Complete: true, RecordedLSN: 0x800}
 	h.Positions = []PositionRecord{{Offset: 0, PositionRecord: genesis}}
 	h.Acks = []AckSample{{ConfirmedLSN: 0x800, EndOffset: 2}}
-	return &modelRelay{h: h, end: 0x800}
+	m := &modelRelay{h: h, end: 0x800}
+	for p := range testPartitions {
+		m.markers[p], m.touched[p] = map[int64]int{}, map[int64]bool{}
+	}
+	return m
+}
+
+func (m *modelRelay) producerID() int64 { return int64(1 + m.turn%m.ring) }
+
+// mark writes the markers of a producer that are due.
+func (m *modelRelay) mark(producerID int64) {
+	for p := range testPartitions {
+		if m.touched[p][producerID] {
+			m.offsets[p]++
+			m.markers[p][producerID]++
+			m.touched[p][producerID] = false
+		}
+	}
 }
 
 func (m *modelRelay) produce(tx, from, to int) {
@@ -83,10 +107,10 @@ func (m *modelRelay) produce(tx, from, to int) {
 		m.h.Seen = append(m.h.Seen, Record{
 			Partition: p, Offset: m.offsets[p], ID: event.ID, Key: event.Key, Seq: event.Seq, Tag: tagCommitted,
 			Position:         cdc.Position{Generation: 1, CommitLSN: m.last.CommitLSN, Serial: m.last.Serial},
-			KafkaTransaction: m.markers[p], ProducerID: 1, ProducerEpoch: int16(len(m.h.Positions)),
+			KafkaTransaction: m.markers[p][m.producerID()], ProducerID: m.producerID(), ProducerEpoch: int16(len(m.h.Positions)),
 		})
 		m.offsets[p]++
-		m.touched[p] = true
+		m.touched[p][m.producerID()] = true
 	}
 }
 
@@ -99,13 +123,11 @@ func (m *modelRelay) commit(tx int, complete bool) {
 	if complete {
 		m.end = m.h.Committed[tx].EndLSN
 	}
-	for p := range m.touched {
-		if m.touched[p] {
-			m.offsets[p]++
-			m.markers[p]++
-			m.touched[p] = false
-		}
+	if !m.late() {
+		m.mark(m.producerID())
 	}
+	m.turn++
+	m.mark(m.producerID()) // it could not begin before
 	last := m.last
 	offset := int64(2 * len(m.h.Positions))
 	m.h.Positions = append(m.h.Positions, PositionRecord{Offset: offset, PositionRecord: &cdc.PositionRecord{
@@ -126,6 +148,15 @@ func TestCheckAcceptsTheHistoryOfAnExactRelay(t *testing.T) {
 	})
 }
 
+// anyOf passes over a history that happens to have none of what is asked for:
+// rapid draws another, and fails when almost none has one.
+func anyOf[T any](t *rapid.T, found []T) T {
+	if len(found) == 0 {
+		t.Skip("none is there")
+	}
+	return rapid.SampledFrom(found).Draw(t, "which")
+}
+
 // sharing returns two records, one after the other, for which same holds.
 func sharing(t *rapid.T, h *History, same func(a, b *Record) bool) (int, int) {
 	var pairs [][2]int
@@ -136,7 +167,21 @@ func sharing(t *rapid.T, h *History, same func(a, b *Record) bool) (int, int) {
 			}
 		}
 	}
-	pair := rapid.SampledFrom(pairs).Draw(t, "pair")
+	pair := anyOf(t, pairs)
+	return pair[0], pair[1]
+}
+
+// neighbours returns two records that follow each other in their partition.
+func neighbours(t *rapid.T, h *History, with func(a, b *Record) bool) (int, int) {
+	var pairs [][2]int
+	last := map[int32]int{}
+	for j := range h.Seen {
+		if i, ok := last[h.Seen[j].Partition]; ok && with(&h.Seen[i], &h.Seen[j]) {
+			pairs = append(pairs, [2]int{i, j})
+		}
+		last[h.Seen[j].Partition] = j
+	}
+	pair := anyOf(t, pairs)
 	return pair[0], pair[1]
 }
 
@@ -153,6 +198,7 @@ func swapContents(a, b *Record) {
 	a.Key, b.Key = b.Key, a.Key
 	a.Seq, b.Seq = b.Seq, a.Seq
 	a.Position, b.Position = b.Position, a.Position
+	a.Digest, b.Digest = b.Digest, a.Digest
 }
 
 // anyBatch returns the index of a position record that covers rows.
@@ -261,7 +307,7 @@ var mutations = []struct {
 		h.Positions = slices.Insert(h.Positions, 1, cut)
 	}},
 	{"records of one batch in two Kafka transactions", KafkaTransaction, func(t *rapid.T, h *History) {
-		i, j := sharing(t, h, func(a, b *Record) bool { return samePartition(a, b) && a.KafkaTransaction == b.KafkaTransaction })
+		i, j := sharing(t, h, func(a, b *Record) bool { return samePartition(a, b) && sameTransaction(a, b) })
 		partition := h.Seen[i].Partition
 		for ; j < len(h.Seen); j++ {
 			if h.Seen[j].Partition == partition {
@@ -269,8 +315,30 @@ var mutations = []struct {
 			}
 		}
 	}},
+	{"records of two batches in one Kafka transaction", KafkaTransaction, func(t *rapid.T, h *History) {
+		i, j := neighbours(t, h, sameTransaction)
+		covers := slices.IndexFunc(h.Positions, func(p PositionRecord) bool {
+			return p.LastRow != nil && p.Position().Compare(h.Seen[j].Position) >= 0
+		})
+		row := cdc.LastRow{CommitLSN: h.Seen[i].Position.CommitLSN, Serial: h.Seen[i].Position.Serial, EventID: h.Seen[i].ID}
+		between := PositionRecord{Offset: h.Positions[covers].Offset - 1, PositionRecord: &cdc.PositionRecord{Generation: 1, LastRow: &row}}
+		h.Positions = slices.Insert(h.Positions, covers, between)
+	}},
+	{"records of one batch in one partition by two producers", KafkaTransaction, func(t *rapid.T, h *History) {
+		_, j := neighbours(t, h, sameTransaction)
+		h.Seen[j].ProducerID += 100
+	}},
+	{"records of one batch in two partitions by two producers", KafkaTransaction, func(t *rapid.T, h *History) {
+		_, j := sharing(t, h, func(a, b *Record) bool { return !samePartition(a, b) && a.ProducerEpoch == b.ProducerEpoch })
+		at := h.Seen[j]
+		for k := range h.Seen {
+			if h.Seen[k].Partition == at.Partition && h.Seen[k].ProducerEpoch == at.ProducerEpoch {
+				h.Seen[k].ProducerID += 100
+			}
+		}
+	}},
 	{"a fenced producer writes after its successor", EpochBack, func(t *rapid.T, h *History) {
-		i, j := sharing(t, h, samePartition)
+		i, j := sharing(t, h, func(a, b *Record) bool { return samePartition(a, b) && a.ProducerID == b.ProducerID })
 		h.Seen[i].ProducerEpoch = h.Seen[j].ProducerEpoch + 1
 	}},
 	{"the slot is told more than Kafka has", AckAhead, func(t *rapid.T, h *History) {
@@ -302,6 +370,9 @@ func TestCheckNamesWhatIsBroken(t *testing.T) {
 func TestEveryKindOfViolationIsProvoked(t *testing.T) {
 	provoked := map[Kind]bool{}
 	for _, mutation := range mutations {
+		provoked[mutation.want] = true
+	}
+	for _, mutation := range repeatMutations {
 		provoked[mutation.want] = true
 	}
 	for _, kind := range kinds {

@@ -19,10 +19,10 @@ func TestPostgresCrashes(t *testing.T) {
 		Postgres: cdctest.StartPostgres(t, cdctest.PostgresConfig{Settings: map[string]string{"checkpoint_timeout": "1h"}}),
 		Kafka:    cdctest.SharedKafka(t), Binary: relaytest.Build(t),
 	})
-	l := watch(t, e, ledger.Config{RowsPerSecond: 1000, Seed: seed(t)})
+	l := e.Watch(t, ledger.Config{RowsPerSecond: 1000, Seed: cdctest.Seed(t)})
 	relay := relaytest.Supervise(t, e.Options())
 	for _, mode := range []string{"immediate", "fast", "immediate"} {
-		waitSeen(t, l, l.Observer().Count()+1000, time.Minute)
+		l.WaitSeen(t, l.Observer().Count()+1000, time.Minute)
 		began := time.Now()
 		e.Postgres.Stop(t, mode)
 		if took := time.Since(began); took > 5*time.Second {
@@ -31,11 +31,11 @@ func TestPostgresCrashes(t *testing.T) {
 		e.Postgres.Start(t)
 		relay.WaitState(t, cdc.StateStreaming, 15*time.Second)
 	}
-	waitSeen(t, l, l.Observer().Count()+1000, time.Minute)
+	l.WaitSeen(t, l.Observer().Count()+1000, time.Minute)
 	l.Stop(t)
 	relay.Stop(t)
 	if lives := relay.Lives(); lives != 1 {
 		t.Errorf("the relay lived %d times, want once: a restart of the server is no reason to end", lives)
 	}
-	requireExact(t, l, 4000)
+	l.RequireExact(t, 4000)
 }

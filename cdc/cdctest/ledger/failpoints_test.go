@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest/ledger"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
 )
@@ -30,7 +31,7 @@ func TestFailpoints(t *testing.T) {
 		t.Fatal("the source has no fail-points")
 	}
 	binary := relaytest.Build(t, "failpoints")
-	n := seed(t)
+	n := cdctest.Seed(t)
 	for i, name := range names {
 		t.Run(name, func(t *testing.T) {
 			dieAt(t, binary, name, n+uint64(i))
@@ -40,7 +41,7 @@ func TestFailpoints(t *testing.T) {
 
 func dieAt(t *testing.T, binary, name string, seed uint64) {
 	e := environment(t, binary, "")
-	l := watch(t, e, ledger.Config{RowsPerSecond: 500, Seed: seed})
+	l := e.Watch(t, ledger.Config{RowsPerSecond: 500, Seed: seed})
 	// The first hits of some points come with the start, and some come only once
 	// in a life: if the drawn number is never reached, the first is.
 	drawn := 1 + rand.New(rand.NewPCG(seed, 2)).IntN(3)
@@ -48,10 +49,10 @@ func dieAt(t *testing.T, binary, name string, seed uint64) {
 		t.Fatalf("the relay never came to the fail-point %s", name)
 	}
 	relay := relaytest.Supervise(t, e.Options())
-	waitSeen(t, l, l.Observer().Count()+50, time.Minute)
+	l.WaitSeen(t, l.Observer().Count()+50, time.Minute)
 	l.Stop(t)
 	relay.Stop(t)
-	requireExact(t, l, 50)
+	l.RequireExact(t, 50)
 }
 
 // failpointPatience is long enough for each point that the relay comes to while

@@ -22,6 +22,11 @@ type History struct {
 	// MayCutRows is the number of rows from which on a database transaction may
 	// be spread over several batches: the smallest row limit of the run.
 	MayCutRows int
+	// AtLeastOnce judges by the rules of that mode; Positions are left out then.
+	AtLeastOnce bool
+	// SlotFellBack: a crash of Postgres moved the slot back to where it stood on
+	// disk, so that what was acknowledged may be sent again.
+	SlotFellBack bool
 }
 
 // Event is one committed outbox row.
@@ -48,13 +53,17 @@ type Record struct {
 	Seq       int64
 	Tag       string // what the writer said about the row's fate
 	Position  cdc.Position
-	// KafkaTransaction counts the transaction markers before the record in its
-	// partition: records of one partition share a Kafka transaction exactly if
-	// this number is the same.
+	// KafkaTransaction counts the markers of the record's producer before it in its
+	// partition: records of one partition and producer share a Kafka transaction
+	// exactly if this number is the same.
 	KafkaTransaction int
 	ProducerID       int64
 	ProducerEpoch    int16
+	Digest           Digest
 }
+
+// Digest stands for all bytes of a record's key, value and headers.
+type Digest [16]byte
 
 // PositionRecord is one record of the position topic.
 type PositionRecord struct {
@@ -68,4 +77,7 @@ type PositionRecord struct {
 type AckSample struct {
 	ConfirmedLSN cdc.LSN
 	EndOffset    int64
+	// EndOffsets are the high watermarks of the topic's partitions; only in mode
+	// at-least-once, which has no position topic.
+	EndOffsets []int64
 }

@@ -42,14 +42,14 @@ func TestIdleOutboxBesideBusyTable(t *testing.T) {
 		if time.Since(ended) > 15*time.Second {
 			t.Fatalf("%d bytes of WAL are unconfirmed 15 s after the last write, want less than %d", slot.current-slot.confirmed, maxUnconfirmed)
 		}
-		pause(t, 100*time.Millisecond)
+		cdctest.Pause(t, 100*time.Millisecond)
 	}
 	t.Logf("confirmed %s after the last write", time.Since(ended).Round(time.Millisecond))
 	for slot := slotOf(t, conn, e.Slot); slot.current-slot.restart >= maxRetained; slot = slotOf(t, conn, e.Slot) {
 		if time.Since(ended) > 60*time.Second {
 			t.Fatalf("%d bytes of WAL are retained 60 s after the last write, want less than %d", slot.current-slot.restart, maxRetained)
 		}
-		pause(t, 100*time.Millisecond)
+		cdctest.Pause(t, 100*time.Millisecond)
 	}
 	t.Logf("retained little %s after the last write", time.Since(ended).Round(time.Millisecond))
 	relay.Stop(t)

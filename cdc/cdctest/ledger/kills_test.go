@@ -32,19 +32,19 @@ func underLoad(t *testing.T) killing {
 func (k killing) run(t *testing.T, e *relaytest.Environment, cfg ledger.Config) *ledger.Ledger {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(cfg.Seed, 1))
-	l := watch(t, e, cfg)
+	l := e.Watch(t, cfg)
 	relay := relaytest.Supervise(t, e.Options())
 	for life := range k.kills {
 		waitLife(t, relay, life+1)
-		waitSeen(t, l, l.Observer().Count()+1, time.Minute)
-		pause(t, time.Duration(rng.IntN(2000))*time.Millisecond)
+		l.WaitSeen(t, l.Observer().Count()+1, time.Minute)
+		cdctest.Pause(t, time.Duration(rng.IntN(2000))*time.Millisecond)
 		if !relay.Kill() {
 			t.Fatalf("the relay ended by itself: %v", relay.Err())
 		}
 	}
-	waitSeen(t, l, l.Observer().Count()+1, time.Minute) // the life after the last kill
+	l.WaitSeen(t, l.Observer().Count()+1, time.Minute) // the life after the last kill
 	for l.Counts().Rows.Load() < int64(k.rows) {
-		pause(t, 50*time.Millisecond)
+		cdctest.Pause(t, 50*time.Millisecond)
 	}
 	l.Stop(t)
 	relay.Stop(t)
@@ -66,17 +66,49 @@ func waitLife(t *testing.T, relay *relaytest.Supervisor, n int) {
 func TestLedgerUnderKills(t *testing.T) {
 	t.Parallel()
 	k := underLoad(t)
-	e := environment(t, relaytest.Build(t), "")
-	l := k.run(t, e, ledger.Config{RowsPerSecond: k.rowsPerSecond, BigTransactionRows: 3000, Seed: seed(t)})
-	requireExact(t, l, k.rows)
+	e := environment(t, relaytest.Build(t), "batch: {max_rows: 4000, max_bytes: 4MiB}")
+	l := k.run(t, e, ledger.Config{RowsPerSecond: k.rowsPerSecond, BigTransactionRows: 3000, Seed: cdctest.Seed(t)})
+	l.RequireExact(t, k.rows)
+	requireProducers(t, l, 2)
 }
 
 // TestLedgerUnderKillsWithSmallBatches makes database transactions larger than
-// a batch, so that kills also hit a transaction of which Kafka has a part.
+// a batch, so that kills also hit a transaction of which Kafka has a part. It
+// uses one transactional id for everything.
 func TestLedgerUnderKillsWithSmallBatches(t *testing.T) {
 	t.Parallel()
 	k := killing{kills: 5, rows: 5000, rowsPerSecond: 3000}
-	e := environment(t, relaytest.Build(t), "batch: {max_rows: 100}")
-	l := k.run(t, e, ledger.Config{RowsPerSecond: k.rowsPerSecond, BigTransactionRows: 1500, MayCutRows: 100, Seed: seed(t)})
-	requireExact(t, l, k.rows)
+	e := relaytest.NewEnvironment(t, relaytest.EnvironmentConfig{
+		Postgres: cdctest.SharedPostgres(t), Kafka: cdctest.SharedKafka(t), Binary: relaytest.Build(t),
+		Extra: "batch: {max_rows: 100}", TransactionRing: 1,
+	})
+	l := k.run(t, e, ledger.Config{RowsPerSecond: k.rowsPerSecond, BigTransactionRows: 1500, MayCutRows: 100, Seed: cdctest.Seed(t)})
+	l.RequireExact(t, k.rows)
+	requireProducers(t, l, 1)
+}
+
+// TestLedgerUnderKillsWithARing lets transactional ids take turns, so that on a
+// real broker the next transaction begins before the markers of the last one.
+func TestLedgerUnderKillsWithARing(t *testing.T) {
+	t.Parallel()
+	k := killing{kills: 4, rows: 4000, rowsPerSecond: 3000}
+	e := relaytest.NewEnvironment(t, relaytest.EnvironmentConfig{
+		Postgres: cdctest.SharedPostgres(t), Kafka: cdctest.SharedKafka(t), Binary: relaytest.Build(t), TransactionRing: 4,
+	})
+	l := k.run(t, e, ledger.Config{RowsPerSecond: k.rowsPerSecond, Seed: cdctest.Seed(t)})
+	l.RequireExact(t, k.rows)
+	requireProducers(t, l, 4)
+}
+
+// requireProducers demands that so many transactional ids were used, and so
+// many producer ids.
+func requireProducers(t *testing.T, l *ledger.Ledger, want int) {
+	t.Helper()
+	producers := map[int64]bool{}
+	for _, record := range l.Observer().Seen() {
+		producers[record.ProducerID] = true
+	}
+	if len(producers) != want {
+		t.Errorf("%d producer ids were used, want %d", len(producers), want)
+	}
 }

@@ -25,7 +25,7 @@ type Config struct {
 	Kafka         *cdctest.Kafka
 	Topic         string
 	Partitions    int32
-	PositionTopic string
+	PositionTopic string // empty in mode at-least-once
 	Slot          string // the relay's; its acknowledgements are sampled
 
 	Table         pgx.Identifier // default public.outbox
@@ -36,10 +36,16 @@ type Config struct {
 	RowsPerSecond float64        // 0: as fast as they can
 	// BigTransactionRows makes rare large transactions; 0 makes none.
 	BigTransactionRows int
+	// Prepared makes some transactions prepared ones (two-phase commit).
+	Prepared bool
 	// MayCutRows is the smallest batch limit in rows that the relay may use;
 	// default 10000, its own.
 	MayCutRows int
 	Seed       uint64
+	// AtLeastOnce judges by the rules of that mode.
+	AtLeastOnce bool
+	// SlotFallsBack says that Postgres crashes in this run.
+	SlotFallsBack bool
 	// Patience is how long Stop waits without seeing a new event; default 60 s.
 	Patience time.Duration
 }
@@ -95,7 +101,7 @@ func Start(t testing.TB, cfg Config) *Ledger {
 	l.writers = NewWriters(WritersConfig{
 		Connect: connect, Table: cfg.Table, AggregateType: cfg.AggregateType,
 		Writers: cfg.Writers, KeysPerWriter: cfg.KeysPerWriter, Rows: cfg.Rows, RowsPerSecond: cfg.RowsPerSecond,
-		BigTransactionRows: cfg.BigTransactionRows, Seed: cfg.Seed,
+		BigTransactionRows: cfg.BigTransactionRows, Prepared: cfg.Prepared, Seed: cfg.Seed,
 	})
 	client := cfg.Kafka.Client(t, ReaderOptions(cfg.Topic, cfg.PositionTopic)...)
 	l.observer = NewObserver(client, cfg.Topic, cfg.PositionTopic)
@@ -140,8 +146,8 @@ func (l *Ledger) StopWriting(t testing.TB) {
 		t.Fatalf("ledger: %v", l.written)
 	}
 	c := l.Counts()
-	t.Logf("ledger: %d transactions with %d rows committed, %d rolled back, %d savepoints rolled back, %d outcomes first unknown",
-		c.Transactions.Load(), c.Rows.Load(), c.RolledBack.Load(), c.Savepoints.Load(), c.Unknown.Load())
+	t.Logf("ledger: %d transactions with %d rows committed, %d of them prepared, %d rolled back, %d savepoints rolled back, %d outcomes first unknown",
+		c.Transactions.Load(), c.Rows.Load(), c.Prepared.Load(), c.RolledBack.Load(), c.Savepoints.Load(), c.Unknown.Load())
 }
 
 // Stop ends the load (with Rows set: waits for its end) and waits until every
@@ -186,6 +192,7 @@ func (l *Ledger) Report(t testing.TB) Report {
 	report := Check(History{
 		Committed: committed, Partitions: l.cfg.Partitions, Seen: l.observer.Seen(), Dump: dump,
 		Positions: l.observer.Positions(), Acks: acks, MayCutRows: l.cfg.MayCutRows,
+		AtLeastOnce: l.cfg.AtLeastOnce, SlotFellBack: l.cfg.SlotFallsBack,
 	})
 	t.Logf("ledger: %s", &report)
 	return report
@@ -209,8 +216,9 @@ func (l *Ledger) dump(ctx context.Context, t testing.TB) ([]Record, error) {
 	return append([]Record{}, later.Seen()...), nil
 }
 
-// sampleAcks looks at the slot, then at the position topic's high watermark: a
-// record that justifies the acknowledgement must lie below it. Unreachable
+// sampleAcks looks at the slot, then at the position topic's high watermark, or
+// at those of the topic where there is none: what justifies the acknowledgement
+// must lie below. Unreachable
 // servers give no sample.
 func (l *Ledger) sampleAcks(ctx context.Context, connect func(context.Context) (*pgx.Conn, error), admin *kadm.Client) {
 	for sleep(ctx, retryInterval) {
@@ -236,16 +244,34 @@ func (l *Ledger) sampleAck(ctx context.Context, conn *pgx.Conn, admin *kadm.Clie
 	}
 	bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	ends, err := admin.ListEndOffsets(bounded, l.cfg.PositionTopic)
-	if err != nil {
-		return nil
+	sample := AckSample{ConfirmedLSN: confirmed}
+	if l.cfg.AtLeastOnce {
+		sample.EndOffsets = endOffsets(bounded, admin, l.cfg.Topic, l.cfg.Partitions)
+	} else if ends := endOffsets(bounded, admin, l.cfg.PositionTopic, 1); ends != nil {
+		sample.EndOffset = ends[0]
 	}
-	end, ok := ends.Lookup(l.cfg.PositionTopic, 0)
-	if !ok || end.Err != nil {
+	if sample.EndOffset == 0 && sample.EndOffsets == nil {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.acks = append(l.acks, AckSample{ConfirmedLSN: confirmed, EndOffset: end.Offset})
+	l.acks = append(l.acks, sample)
 	return nil
+}
+
+// endOffsets are the high watermarks of all partitions, or nil.
+func endOffsets(ctx context.Context, admin *kadm.Client, topic string, partitions int32) []int64 {
+	listed, err := admin.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return nil
+	}
+	ends := make([]int64, partitions)
+	for partition := range ends {
+		end, ok := listed.Lookup(topic, int32(partition))
+		if !ok || end.Err != nil {
+			return nil
+		}
+		ends[partition] = end.Offset
+	}
+	return ends
 }

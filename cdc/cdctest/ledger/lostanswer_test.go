@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/cdc-relay/cdc-relay/cdc"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest/ledger"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
 	"github.com/cdc-relay/cdc-relay/cdc/kafka"
@@ -27,14 +28,14 @@ import (
 func TestLostEndTxnAnswer(t *testing.T) {
 	t.Parallel()
 	e := environment(t, relaytest.Build(t), "")
-	l := watch(t, e, ledger.Config{RowsPerSecond: 1000, MayCutRows: 10, Seed: seed(t)})
+	l := e.Watch(t, ledger.Config{RowsPerSecond: 1000, MayCutRows: 10, Seed: cdctest.Seed(t)})
 	thief := &answerThief{key: int16(kmsg.EndTxn)}
 	failures, stop := runInProcess(t, e, thief)
-	waitSeen(t, l, 500, time.Minute)
+	l.WaitSeen(t, 500, time.Minute)
 	for range 5 {
 		stolen := thief.stolen.Load()
 		thief.next.Store(1)
-		waitSeen(t, l, l.Observer().Count()+200, time.Minute)
+		l.WaitSeen(t, l.Observer().Count()+200, time.Minute)
 		if thief.stolen.Load() == stolen {
 			t.Fatal("no answer was lost")
 		}
@@ -43,19 +44,19 @@ func TestLostEndTxnAnswer(t *testing.T) {
 	// transaction is found by the next start.
 	failed := failures.Load()
 	thief.next.Store(1 << 30)
-	for began := time.Now(); failures.Load() == failed; pause(t, 10*time.Millisecond) {
+	for began := time.Now(); failures.Load() == failed; cdctest.Pause(t, 10*time.Millisecond) {
 		if time.Since(began) > time.Minute {
 			t.Fatal("the relay never gave up")
 		}
 	}
 	thief.next.Store(0)
-	waitSeen(t, l, l.Observer().Count()+500, time.Minute)
+	l.WaitSeen(t, l.Observer().Count()+500, time.Minute)
 	l.Stop(t)
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d answers to EndTxn were lost", thief.stolen.Load())
-	requireExact(t, l, 2000)
+	l.RequireExact(t, 2000)
 }
 
 // runInProcess runs the relay of e in this process, with its connections to

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest/ledger"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
 )
@@ -62,21 +63,21 @@ func TestNaiveRelayIsCaught(t *testing.T) {
 func underKills(t *testing.T, e *relaytest.Environment) ledger.Report {
 	t.Helper()
 	k := killing{kills: 5, rows: 3000, rowsPerSecond: 2000}
-	return k.run(t, e, ledger.Config{RowsPerSecond: k.rowsPerSecond, Seed: seed(t)}).Report(t)
+	return k.run(t, e, ledger.Config{RowsPerSecond: k.rowsPerSecond, Seed: cdctest.Seed(t)}).Report(t)
 }
 
 // besideBusyTable writes some events and then, for a few seconds, only to
 // another table, whose WAL the relay has to record before it acknowledges it.
 func besideBusyTable(t *testing.T, e *relaytest.Environment) ledger.Report {
 	t.Helper()
-	l := watch(t, e, ledger.Config{Rows: 100, Seed: seed(t)})
+	l := e.Watch(t, ledger.Config{Rows: 100, Seed: cdctest.Seed(t)})
 	relay := relaytest.Supervise(t, e.Options())
 	l.Stop(t)
 	conn := e.Postgres.Connect(t, e.Database)
 	if _, err := conn.Exec(t.Context(), "CREATE TABLE busy (filler text)"); err != nil {
 		t.Fatal(err)
 	}
-	for ends := time.Now().Add(4 * time.Second); time.Now().Before(ends); pause(t, 20*time.Millisecond) {
+	for ends := time.Now().Add(4 * time.Second); time.Now().Before(ends); cdctest.Pause(t, 20*time.Millisecond) {
 		if _, err := conn.Exec(t.Context(), "INSERT INTO busy VALUES ('x')"); err != nil {
 			t.Fatal(err)
 		}

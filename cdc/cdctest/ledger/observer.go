@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -21,16 +23,25 @@ const (
 )
 
 // ReaderOptions make a client that an Observer can use: read_committed, from
-// the beginning, markers included.
+// the beginning, markers included. In mode at-least-once there is no position
+// topic: its name is empty then.
 func ReaderOptions(topic, positionTopic string) []kgo.Opt {
 	return []kgo.Opt{
-		kgo.ConsumeTopics(topic, positionTopic),
+		kgo.ConsumeTopics(existing(topic, positionTopic)...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
 		// A reader that waits longer than the relay would hide how soon it is back.
 		kgo.RetryBackoffFn(func(int) time.Duration { return retryInterval }),
 	}
+}
+
+// existing leaves out a position topic without a name.
+func existing(topic, positionTopic string) []string {
+	if positionTopic == "" {
+		return []string{topic}
+	}
+	return []string{topic, positionTopic}
 }
 
 // Observer reads a topic and the position topic while everything happens, and
@@ -44,10 +55,18 @@ type Observer struct {
 	seen      []Record
 	ids       map[string]int // how often each event was seen
 	positions []PositionRecord
-	markers   map[int32]int              // of the topic, by partition
+	markers   map[producerAt]int         // of the topic
 	next      map[string]map[int32]int64 // offset after the last one read
 	changed   chan struct{}              // closed and replaced at every change
 	err       error
+}
+
+// producerAt is one producer in one partition. The marker of a producer ends
+// its own transaction and no other: with a ring of transactional ids, records of
+// the next one may lie before it.
+type producerAt struct {
+	partition  int32
+	producerID int64
 }
 
 // NewObserver returns an observer that has seen nothing. The client must have
@@ -55,7 +74,7 @@ type Observer struct {
 func NewObserver(client *kgo.Client, topic, positionTopic string) *Observer {
 	return &Observer{
 		client: client, topic: topic, positionTopic: positionTopic,
-		ids: map[string]int{}, markers: map[int32]int{},
+		ids: map[string]int{}, markers: map[producerAt]int{},
 		next:    map[string]map[int32]int64{topic: {}, positionTopic: {}},
 		changed: make(chan struct{}),
 	}
@@ -93,7 +112,7 @@ func (o *Observer) takeRecord(r *kgo.Record) error {
 	o.next[r.Topic][r.Partition] = r.Offset + 1
 	switch {
 	case r.Attrs.IsControl() && r.Topic == o.topic:
-		o.markers[r.Partition]++
+		o.markers[producerAt{r.Partition, r.ProducerID}]++
 		return nil
 	case r.Attrs.IsControl():
 		return nil
@@ -102,7 +121,7 @@ func (o *Observer) takeRecord(r *kgo.Record) error {
 		if err != nil {
 			return fmt.Errorf("%s/%d offset %d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
-		record.KafkaTransaction = o.markers[r.Partition]
+		record.KafkaTransaction = o.markers[producerAt{r.Partition, r.ProducerID}]
 		o.seen = append(o.seen, record)
 		o.ids[record.ID]++
 		return nil
@@ -125,8 +144,27 @@ func (o *Observer) takePosition(r *kgo.Record) error {
 	return nil
 }
 
+// digest covers each part with its length, so that no two splits look the same.
+func digest(r *kgo.Record) (d Digest) {
+	hash := sha256.New()
+	part := func(b []byte) {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(b)))
+		_, _ = hash.Write(size[:]) // a hash never fails
+		_, _ = hash.Write(b)
+	}
+	part(r.Key)
+	part(r.Value)
+	for _, header := range r.Headers {
+		part([]byte(header.Key))
+		part(header.Value)
+	}
+	copy(d[:], hash.Sum(nil))
+	return d
+}
+
 func parseRecord(r *kgo.Record) (Record, error) {
-	record := Record{Partition: r.Partition, Offset: r.Offset, Key: string(r.Key), ProducerID: r.ProducerID, ProducerEpoch: r.ProducerEpoch}
+	record := Record{Partition: r.Partition, Offset: r.Offset, Key: string(r.Key), ProducerID: r.ProducerID, ProducerEpoch: r.ProducerEpoch, Digest: digest(r)}
 	for _, header := range r.Headers {
 		switch header.Key {
 		case idHeader:
@@ -205,7 +243,7 @@ func (o *Observer) Wait(ctx context.Context, done func() bool) error {
 // CatchUp waits until everything that is in both topics now was read and no
 // transaction is open in them.
 func (o *Observer) CatchUp(ctx context.Context) error {
-	ends, err := decidedEnds(ctx, kadm.NewClient(o.client), o.topic, o.positionTopic)
+	ends, err := decidedEnds(ctx, kadm.NewClient(o.client), existing(o.topic, o.positionTopic)...)
 	if err != nil {
 		return err
 	}

@@ -55,11 +55,69 @@ func TestObserverSeesCommittedTransactionsAndTheirBounds(t *testing.T) {
 	}
 }
 
-func transact(ctx context.Context, t *testing.T, producer *kgo.Client, topic, positionTopic string, end kgo.TransactionEndTry, numbers ...int) {
+// TestMarkersCountForTheirProducer: with a ring, records of the next transaction
+// lie before the marker of the one before.
+func TestMarkersCountForTheirProducer(t *testing.T) {
+	kafka := cdctest.SharedKafka(t)
+	topic, positionTopic := kafka.Topic(t, 1), kafka.Topic(t, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ring := make([]*kgo.Client, 2)
+	for i := range ring {
+		ring[i] = kafka.Client(t, kgo.TransactionalID(fmt.Sprintf("%s.%d", topic, i)), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		if err := ring[i].BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	produce(ctx, t, ring[0], topic, positionTopic, 1)
+	produce(ctx, t, ring[1], topic, positionTopic, 2)
+	end(ctx, t, ring[0], kgo.TryCommit)
+	produce(ctx, t, ring[1], topic, positionTopic, 3)
+	end(ctx, t, ring[1], kgo.TryCommit)
+	transact(ctx, t, ring[1], topic, positionTopic, kgo.TryCommit, 4)
+
+	observer := NewObserver(kafka.Client(t, ReaderOptions(topic, positionTopic)...), topic, positionTopic)
+	done := make(chan error, 1)
+	reading, stopReading := context.WithCancel(ctx)
+	go func() { done <- observer.Run(reading) }()
+	if err := observer.CatchUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	stopReading()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	seen := observer.Seen()
+	if len(seen) != 4 {
+		t.Fatalf("seen: %v", seen)
+	}
+	var shared []bool
+	for i := range seen[1:] {
+		shared = append(shared, sameTransaction(&seen[i], &seen[i+1]))
+	}
+	if diff := cmp.Diff([]bool{false, true, false}, shared); diff != "" {
+		t.Errorf("neighbours in the same Kafka transaction (-want +got):\n%s", diff)
+	}
+}
+
+func transact(ctx context.Context, t *testing.T, producer *kgo.Client, topic, positionTopic string, try kgo.TransactionEndTry, numbers ...int) {
 	t.Helper()
 	if err := producer.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
+	produce(ctx, t, producer, topic, positionTopic, numbers...)
+	end(ctx, t, producer, try)
+}
+
+func end(ctx context.Context, t *testing.T, producer *kgo.Client, try kgo.TransactionEndTry) {
+	t.Helper()
+	if err := producer.EndTransaction(ctx, try); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func produce(ctx context.Context, t *testing.T, producer *kgo.Client, topic, positionTopic string, numbers ...int) {
+	t.Helper()
 	var records []*kgo.Record
 	for _, n := range numbers {
 		records = append(records, &kgo.Record{
@@ -79,9 +137,6 @@ func transact(ctx context.Context, t *testing.T, producer *kgo.Client, topic, po
 		&kgo.Record{Topic: positionTopic, Key: []byte("relay/topics"), Value: []byte("[]")},
 		&kgo.Record{Topic: positionTopic, Key: []byte("relay"), Value: value})
 	if err := producer.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-	if err := producer.EndTransaction(ctx, end); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -30,11 +30,17 @@ const (
 	EpochBack        Kind = "epoch-back"        // a fenced producer wrote after its successor
 	AckAhead         Kind = "ack-ahead"         // the slot was told more than Kafka had recorded
 	UnstableRead     Kind = "unstable-read"     // a later reader saw something else
+
+	// In mode at-least-once, where a row may be seen again.
+	RepeatDiffers      Kind = "repeat-differs"      // a repeat has other bytes, or is in another partition
+	RepeatInLife       Kind = "repeat-in-life"      // one life of the producer published a row twice
+	RepeatAcknowledged Kind = "repeat-acknowledged" // a life repeated what the slot had acknowledged before it
 )
 
 var kinds = []Kind{
 	Loss, Duplicate, Phantom, WrongContent, PartitionOrder, Prefix, KeyOrder, KeyPlacement, HeaderOrder, HeaderMismatch,
 	PositionOrder, PositionRow, PositionAhead, PositionBehind, TornTransaction, KafkaTransaction, EpochBack, AckAhead, UnstableRead,
+	RepeatDiffers, RepeatInLife, RepeatAcknowledged,
 }
 
 // maxExamples bounds what a report shows of one kind: the first cases tell most.
@@ -46,6 +52,7 @@ type Report struct {
 	Rows         int
 	Records      int
 	Batches      int // position records that cover rows
+	Repeats      int // records of rows that were seen before; only allowed at least once
 
 	counts   map[Kind]int
 	examples map[Kind][]string
@@ -81,7 +88,7 @@ func (r *Report) Err() error {
 // String is for people.
 func (r *Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d transactions, %d rows, %d records, %d batches", r.Transactions, r.Rows, r.Records, r.Batches)
+	fmt.Fprintf(&b, "%d transactions, %d rows, %d records, %d batches, %d repeats", r.Transactions, r.Rows, r.Records, r.Batches, r.Repeats)
 	for _, kind := range r.Kinds() {
 		fmt.Fprintf(&b, "\n  %s: %d", kind, r.counts[kind])
 		for _, example := range r.examples[kind] {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -31,6 +32,8 @@ type WritersConfig struct {
 	RowsPerSecond float64
 	// BigTransactionRows makes one transaction in 500 that large; 0 makes none.
 	BigTransactionRows int
+	// Prepared makes one transaction in 20 a prepared one (two-phase commit).
+	Prepared bool
 	// Seed of the shape of the load. Ids are not part of it.
 	Seed uint64
 	// Logger: nil discards.
@@ -43,6 +46,7 @@ type WriterCounts struct {
 	Rows         atomic.Int64 // committed
 	RolledBack   atomic.Int64 // transactions, on purpose or by a lost connection
 	Savepoints   atomic.Int64 // rolled back inside committed transactions
+	Prepared     atomic.Int64 // committed by COMMIT PREPARED
 	Unknown      atomic.Int64 // COMMITs whose answer was lost; the table told
 }
 
@@ -176,10 +180,19 @@ type plan struct {
 	after     []row
 	copyRows  bool
 	rollback  bool
+	prepare   bool          // ends by COMMIT PREPARED or ROLLBACK PREPARED
 	hesitates time.Duration // before COMMIT, so that commit order is not id order
 }
 
 func (p *plan) rows() int { return len(p.before) + len(p.after) }
+
+// first is a row that is there exactly if the transaction was committed.
+func (p *plan) first() row {
+	if len(p.before) > 0 {
+		return p.before[0]
+	}
+	return p.after[0]
+}
 
 // plan draws the next transaction. Numbers are advanced in numbers only once
 // the commit is known.
@@ -192,6 +205,7 @@ func (w *writer) plan() *plan {
 	if w.rng.IntN(8) == 0 {
 		p.hesitates = time.Duration(w.rng.IntN(20)) * time.Millisecond
 	}
+	p.prepare = w.cfg.Prepared && w.rng.IntN(20) == 0
 	next := map[int]int64{}
 	tag := tagCommitted
 	if p.rollback {
@@ -235,6 +249,9 @@ func (w *writer) write(ctx context.Context, p *plan) error {
 		return w.lost(ctx, "insert", err)
 	}
 	sleep(ctx, p.hesitates)
+	if p.prepare {
+		return w.prepare(ctx, xid, p)
+	}
 	if p.rollback {
 		if _, err := w.conn.Exec(ctx, "ROLLBACK"); err != nil {
 			return w.lost(ctx, "rollback", err)
@@ -272,9 +289,19 @@ func (w *writer) committed(p *plan) {
 	w.Counts.Rows.Add(int64(p.rows()))
 }
 
+// diskFull is the SQLSTATE of a server without room.
+const diskFull = "53100"
+
 // lost handles an error before COMMIT: nothing was committed. Only a closed
-// connection is part of the game; a server that refuses a statement is not.
+// connection is part of the game, and a full disk; a server that refuses a
+// statement is not.
 func (w *writer) lost(ctx context.Context, step string, err error) error {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == diskFull {
+		w.disconnect(ctx)
+		w.Counts.RolledBack.Add(1)
+		sleep(ctx, retryInterval)
+		return nil
+	}
 	if !w.conn.IsClosed() {
 		return fmt.Errorf("%s: %w", step, err)
 	}
@@ -354,7 +381,7 @@ var errOutcome = errors.New("the outcome of a COMMIT stayed unknown")
 // may have its xid: so first wait until none with that xid runs, then look for
 // the rows.
 func (w *writer) resolve(ctx context.Context, xid string, p *plan) (bool, error) {
-	first := append(append([]row(nil), p.before...), p.after...)[0]
+	first := p.first()
 	for w.conn != nil || w.reconnect(ctx) {
 		var running, exists bool
 		err := w.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_xid = $1::text::xid8::xid AND pid <> pg_backend_pid())", xid).Scan(&running)

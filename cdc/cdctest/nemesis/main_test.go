@@ -1,0 +1,10 @@
+package nemesis
+
+import (
+	"os"
+	"testing"
+
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
+)
+
+func TestMain(m *testing.M) { os.Exit(relaytest.Main(m)) }
