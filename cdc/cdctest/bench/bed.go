@@ -9,11 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 )
@@ -25,9 +22,12 @@ const partitions = 12
 type bed struct {
 	postgres *cdctest.PostgresServer
 	kafka    *cdctest.KafkaServer
+	workers  []*cdctest.ConnectServer
 	dir      string // binary and configurations
 	binary   string
 	relays   int // how many were made, for their names
+	discards int // likewise
+	pipes    int // likewise, of Debezium
 	newKafka func() (*cdctest.KafkaServer, error)
 }
 
@@ -49,7 +49,10 @@ func (b *bed) start(ctx context.Context) (err error) {
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, output)
 	}
-	settings := map[string]string{"shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum": "off", "wal_sender_timeout": "60s"}
+	settings := map[string]string{
+		"shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum": "off", "wal_sender_timeout": "60s",
+		"max_replication_slots": "200", "max_wal_senders": "50",
+	}
 	if b.postgres, err = cdctest.NewPostgresServer(cdctest.PostgresConfig{Settings: settings}); err != nil {
 		return err
 	}
@@ -64,6 +67,9 @@ func (b *bed) start(ctx context.Context) (err error) {
 
 func (b *bed) remove() error {
 	var errs []error
+	for _, worker := range b.workers {
+		errs = append(errs, worker.Remove())
+	}
 	if b.kafka != nil {
 		errs = append(errs, b.kafka.Remove())
 	}
@@ -82,11 +88,16 @@ func (b *bed) describe(opts options) environment {
 	if b.kafka.Real() {
 		kafka = "Apache Kafka of one node, acks=all"
 	}
-	return environment{
+	e := environment{
 		CPUs: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(),
 		PostgresMajor: b.postgres.Major(), Kafka: kafka, Partitions: partitions, PayloadBytes: payloadBytes,
-		Rows: opts.rows,
+		Rows: opts.rows, Runs: opts.runs,
 	}
+	if opts.debezium {
+		connect, debezium := cdctest.ConnectVersions()
+		e.Debezium = "Debezium " + debezium + " in Kafka Connect " + connect + " standalone, over TCP, at least once"
+	}
+	return e
 }
 
 func (b *bed) connect(ctx context.Context, database string) (*pgx.Conn, error) {
@@ -104,64 +115,6 @@ func (b *bed) exec(ctx context.Context, database string, statements ...string) e
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("%s: %w", sql, err)
 		}
-	}
-	return nil
-}
-
-// relay is one configured relay with slot, topic and genesis position.
-type relay struct {
-	name     string
-	database string
-	topic    string
-	slot     string
-	config   string // path
-	admin    string // host:port
-}
-
-// newRelay makes one in the database; the first one there makes the outbox and
-// the publication too.
-func (b *bed) newRelay(ctx context.Context, database string) (*relay, error) {
-	b.relays++
-	name := fmt.Sprintf("bench%d", b.relays)
-	admin, err := freeAddr()
-	if err != nil {
-		return nil, err
-	}
-	r := &relay{name: name, database: database, topic: name + "-event", slot: name, config: filepath.Join(b.dir, name+".yaml"), admin: admin}
-	if err := b.createTopic(ctx, r.topic); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(r.config, []byte(b.configOf(r)), 0o600); err != nil {
-		return nil, fmt.Errorf("write configuration: %w", err)
-	}
-	output, err := exec.CommandContext(ctx, b.binary, "init", "--apply", "--with-table", "--config", r.config).CombinedOutput()
-	if err != nil {
-		return nil, fmt.Errorf("cdc-relay init: %w\n%s", err, output)
-	}
-	return r, nil
-}
-
-func (b *bed) configOf(r *relay) string {
-	return fmt.Sprintf(`relay: %s
-postgres: {dsn: %q, slot: %s, publication: %s, table: public.outbox}
-kafka: {brokers: [%s], replication: 1}
-routing: {topic: %s, allowed_topics: [%s]}
-admin: {listen: %s}
-log: {level: warn, format: text}
-`, r.name, b.postgres.DSN(r.database, "postgres"), r.slot, publication, strings.Join(b.kafka.Brokers(), ", "), r.topic, r.topic, r.admin)
-}
-
-// publication is shared by the relays of one database.
-const publication = "bench_outbox"
-
-func (b *bed) createTopic(ctx context.Context, topic string) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.Brokers()...))
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	if _, err := kadm.NewClient(client).CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
-		return fmt.Errorf("create topic %s: %w", topic, err)
 	}
 	return nil
 }

@@ -6,123 +6,97 @@ import (
 	"fmt"
 	"os/exec"
 	"time"
-
-	"github.com/cdc-relay/cdc-relay/cdc"
-	"github.com/cdc-relay/cdc-relay/cdc/postgres"
 )
 
 // drain is one measurement of one reader of a backlog.
 type drain struct {
 	Backlog       string  `json:"backlog"`
-	Reader        string  `json:"reader"` // relay, or discard: receives and does nothing
+	Reader        string  `json:"reader"` // discard receives and does nothing
+	Run           int     `json:"run"`
 	Rows          int     `json:"rows"`
 	Seconds       float64 `json:"seconds"`
 	RowsPerSecond float64 `json:"rows_per_second"`
 	// CPU seconds per million rows; 0 where it is not known.
 	ReaderCPU    float64 `json:"reader_cpu_s_per_million"`
 	WalsenderCPU float64 `json:"walsender_cpu_s_per_million"`
-	PeakRSSMiB   float64 `json:"peak_rss_mib,omitempty"` // of the relay
+	KafkaCPU     float64 `json:"kafka_cpu_s_per_million,omitempty"`
+	BytesPerRow  float64 `json:"kafka_bytes_per_row,omitempty"` // of the log
+	PeakRSSMiB   float64 `json:"peak_rss_mib,omitempty"`
 }
 
-func newDrain(shape shape, reader string, rows int, took time.Duration, cpu, walsender time.Duration) drain {
-	perMillion := 1e6 / float64(rows)
+func newDrain(backlog backlog, took time.Duration, cpu, walsender time.Duration) drain {
+	perMillion := 1e6 / float64(backlog.rows)
 	return drain{
-		Backlog: shape.name, Reader: reader, Rows: rows, Seconds: took.Seconds(), RowsPerSecond: float64(rows) / took.Seconds(),
+		Backlog: backlog.shape.name, Rows: backlog.rows, Seconds: took.Seconds(), RowsPerSecond: float64(backlog.rows) / took.Seconds(),
 		ReaderCPU: cpu.Seconds() * perMillion, WalsenderCPU: walsender.Seconds() * perMillion,
 	}
 }
 
-// drains makes one backlog behind as many slots as there are runs, and drains
-// each slot once.
-func (b *bed) drains(ctx context.Context, shape shape, opts options, p *progress) ([]drain, error) {
-	database := fmt.Sprintf("bench_%d", b.relays)
-	if err := b.exec(ctx, "postgres", "CREATE DATABASE "+database); err != nil {
-		return nil, err
-	}
-	var relays []*relay
-	for range opts.runs {
-		r, err := b.newRelay(ctx, database)
-		if err != nil {
-			return nil, err
+func (b *bed) measureDrains(ctx context.Context, opts options, debezium []reader, p *progress, results *results) error {
+	for _, shape := range []shape{oneRowTransactions, oneTransaction} {
+		if err := b.drains(ctx, shape, opts, opts.readers(debezium), p, results); err != nil {
+			return fmt.Errorf("%s: %w", shape.name, err)
 		}
-		relays = append(relays, r)
 	}
-	var discards []string
-	for i := range opts.runs {
-		slot := fmt.Sprintf("discard_%d", i)
-		if err := b.exec(ctx, database, fmt.Sprintf("SELECT pg_copy_logical_replication_slot('%s', '%s')", relays[0].slot, slot)); err != nil {
-			return nil, err
-		}
-		discards = append(discards, slot)
-	}
-	p.step("making %d rows in %s", opts.rows, shape.name)
-	target, err := b.fill(ctx, database, shape, opts.rows)
-	if err != nil {
-		return nil, fmt.Errorf("make the backlog: %w", err)
-	}
-	var results []drain
-	for i := range opts.runs {
-		p.step("%s: run %d of %d, receiving only", shape.name, i+1, opts.runs)
-		received, err := b.discard(ctx, database, discards[i], shape, target, opts.rows)
-		if err != nil {
-			return nil, fmt.Errorf("receive only: %w", err)
-		}
-		p.step("%s: run %d of %d, relay", shape.name, i+1, opts.runs)
-		relayed, err := b.relayBacklog(ctx, relays[i], shape, opts.rows)
-		if err != nil {
-			return nil, fmt.Errorf("relay: %w", err)
-		}
-		results = append(results, received, relayed)
-	}
-	// Slots that nobody reads would keep the WAL of what follows.
-	return results, b.exec(ctx, "postgres", "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '"+database+"'")
+	return nil
 }
 
-// discard receives and decodes the backlog in this process, and nothing more.
-func (b *bed) discard(ctx context.Context, database, slot string, shape shape, target cdc.LSN, rows int) (drain, error) {
-	source, err := postgres.New(postgres.Config{
-		DSN:  func() (string, error) { return b.postgres.DSN(database, "postgres"), nil },
-		Slot: slot, Publication: publication, Table: "public.outbox",
-	})
+// drains makes one backlog behind a slot per reader and run, and drains each
+// slot once: the readers in turn, as many times as there are runs.
+func (b *bed) drains(ctx context.Context, shape shape, opts options, readers []reader, p *progress, results *results) error {
+	d, err := b.newDatabase(ctx)
 	if err != nil {
-		return drain{}, err
+		return err
 	}
-	defer source.Close()
-	began, cpuBefore := time.Now(), ownCPU()
-	stream, err := source.Attach(ctx)
-	if err != nil {
-		return drain{}, err
-	}
-	defer stream.Close()
-	watch := b.watchWalsender(ctx, database, slot)
-	defer watch.stop()
-	received := 0
-	statusAt := time.Now().Add(stream.StatusInterval())
-	for received < rows {
-		message, err := stream.Receive(statusAt)
-		switch {
-		case err != nil:
-			return drain{}, err
-		case ctx.Err() != nil:
-			return drain{}, ctx.Err()
-		case message == nil:
-			if err := stream.Status(0, false); err != nil {
-				return drain{}, err
+	seats := make([][]*seat, opts.runs)
+	for run := range seats {
+		for _, r := range readers {
+			s, err := r.seat(ctx, b, d)
+			if err != nil {
+				return fmt.Errorf("prepare %s: %w", r.name, err)
 			}
-			statusAt = time.Now().Add(stream.StatusInterval())
-		case message.Kind == cdc.MessageInsert:
-			received++
-		case message.Kind == cdc.MessageKeepalive && message.WALEnd >= target:
-			return drain{}, fmt.Errorf("%d rows came, want %d", received, rows)
+			seats[run] = append(seats[run], s)
 		}
 	}
-	took, cpu := time.Since(began), ownCPU()-cpuBefore
-	return newDrain(shape, "discard", rows, took, cpu, watch.cpu()), nil
+	p.step("making %d rows in %s", opts.rows, shape.name)
+	backlog, err := b.fill(ctx, d, shape, opts.rows, 1, payloadBytes)
+	if err != nil {
+		return err
+	}
+	indices := make([]int, len(readers))
+	for i := range indices {
+		indices[i] = i
+	}
+	for run := range seats {
+		for _, i := range inTurn(indices, run) {
+			p.step("%s: run %d of %d, %s", shape.name, run+1, opts.runs, readers[i].name)
+			result, err := b.drainOnce(ctx, seats[run][i], backlog)
+			if err != nil {
+				return fmt.Errorf("%s: %w", readers[i].name, err)
+			}
+			result.Reader, result.Run = readers[i].name, run+1
+			results.Drains = append(results.Drains, result)
+		}
+	}
+	return b.dropDatabase(ctx, d)
+}
+
+// drainOnce drains a seat and adds what the broker had to do.
+func (b *bed) drainOnce(ctx context.Context, s *seat, backlog backlog) (drain, error) {
+	before, _ := processCPU(b.kafka.PID())
+	result, err := s.drain(ctx, backlog)
+	if err != nil || s.topic == "" {
+		return result, err
+	}
+	if after, known := processCPU(b.kafka.PID()); known {
+		result.KafkaCPU = (after - before).Seconds() * 1e6 / float64(backlog.rows)
+	}
+	return result, nil
 }
 
 // relayBacklog runs the relay until everything committed is in Kafka. Its start
 // and stop are part of the time.
-func (b *bed) relayBacklog(ctx context.Context, r *relay, shape shape, rows int) (drain, error) {
+func (b *bed) relayBacklog(ctx context.Context, r *relay, backlog backlog) (drain, error) {
 	cmd := exec.CommandContext(ctx, b.binary, "run", "--once", "--config", r.config)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -130,7 +104,7 @@ func (b *bed) relayBacklog(ctx context.Context, r *relay, shape shape, rows int)
 	if err := cmd.Start(); err != nil {
 		return drain{}, err
 	}
-	walsender := b.watchWalsender(ctx, r.database, r.slot)
+	walsender := b.watchWalsender(ctx, r.database.name, r.slot)
 	defer walsender.stop()
 	memory := watchProcess(func() int { return cmd.Process.Pid })
 	defer memory.stop()
@@ -139,7 +113,9 @@ func (b *bed) relayBacklog(ctx context.Context, r *relay, shape shape, rows int)
 	}
 	took := time.Since(began)
 	cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	result := newDrain(shape, "relay", rows, took, cpu, walsender.cpu())
+	result := newDrain(backlog, took, cpu, walsender.cpu())
 	result.PeakRSSMiB = float64(memory.peakRSS()) / (1 << 20)
-	return result, b.checkRows(ctx, r.topic, rows)
+	size, err := b.checkRows(ctx, backlog.rows, r.topics...)
+	result.BytesPerRow = float64(size) / float64(backlog.rows)
+	return result, err
 }

@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 )
@@ -20,49 +19,82 @@ import (
 // latency is one measurement: from just before COMMIT is sent to the moment at
 // which a read_committed consumer has the record.
 type latency struct {
-	TransactionsPerSecond int     `json:"transactions_per_second"`
-	Samples               int     `json:"samples"`
-	P50Milliseconds       float64 `json:"p50_ms"`
-	P99Milliseconds       float64 `json:"p99_ms"`
-	MaxMilliseconds       float64 `json:"max_ms"`
+	Reader string `json:"reader"`
+	Run    int    `json:"run"`
+	// Rate is the one that was asked for; 0: as many as the database takes.
+	Rate int `json:"rate_per_second"`
+	// Committed is what the database took per second.
+	Committed       float64 `json:"committed_per_second"`
+	Samples         int     `json:"samples"`
+	P50Milliseconds float64 `json:"p50_ms"`
+	P99Milliseconds float64 `json:"p99_ms"`
+	MaxMilliseconds float64 `json:"max_ms"`
 }
 
 const latencyWriters = 8
 
-// latency runs a relay under a steady load of one-row transactions.
-func (b *bed) latency(ctx context.Context, rate int, warmUp, measured time.Duration) (result latency, err error) {
-	database := fmt.Sprintf("bench_%d", b.relays)
-	if err := b.exec(ctx, "postgres", "CREATE DATABASE "+database); err != nil {
-		return result, err
+// drainTimeout bounds how far a reader may be behind when the load ends.
+const drainTimeout = 3 * time.Minute
+
+func (b *bed) measureLatencies(ctx context.Context, opts options, debezium []reader, p *progress, results *results) error {
+	readers := steady(opts.readers(debezium))
+	for _, rate := range opts.rates {
+		for run := range opts.runs {
+			for _, r := range inTurn(readers, run) {
+				p.step("latency at %s: run %d of %d, %s", rateName(rate), run+1, opts.runs, r.name)
+				result, err := b.latency(ctx, r, rate, opts.warmUp, opts.latency)
+				if err != nil {
+					return fmt.Errorf("%s at %s: %w", r.name, rateName(rate), err)
+				}
+				result.Reader, result.Run = r.name, run+1
+				results.Latencies = append(results.Latencies, result)
+			}
+		}
 	}
-	r, err := b.newRelay(ctx, database)
+	return nil
+}
+
+func rateName(rate int) string {
+	if rate == 0 {
+		return "max"
+	}
+	return fmt.Sprintf("%d/s", rate)
+}
+
+// latency runs a reader under a steady load of one-row transactions.
+func (b *bed) latency(ctx context.Context, r reader, rate int, warmUp, measured time.Duration) (result latency, err error) {
+	database, err := b.newDatabase(ctx)
 	if err != nil {
 		return result, err
 	}
-	client, err := b.consumer(r.topic)
+	s, err := r.seat(ctx, b, database)
+	if err != nil {
+		return result, err
+	}
+	client, err := b.consumer(s.topic)
 	if err != nil {
 		return result, err
 	}
 	defer client.Close()
-	cmd := exec.CommandContext(ctx, b.binary, "run", "--config", r.config)
-	var output strings.Builder
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
+	running, err := s.start(ctx)
+	if err != nil {
 		return result, err
 	}
-	m := &meter{sent: map[string]time.Time{}, from: time.Now().Add(warmUp)}
-	loadErr := b.load(ctx, m, client, database, rate, warmUp+measured)
-	_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself; Wait tells
-	if err := cmd.Wait(); err != nil || loadErr != nil {
-		return result, errors.Join(loadErr, err, errors.New(output.String()))
+	m := &meter{idHeader: s.idHeader, sent: map[string]time.Time{}, from: time.Now().Add(warmUp)}
+	loadErr := b.load(ctx, m, client, running.failure, database.name, rate, warmUp+measured)
+	if err := errors.Join(loadErr, running.stop()); err != nil {
+		return result, err
 	}
 	result = m.result()
-	result.TransactionsPerSecond = rate
-	return result, b.exec(ctx, "postgres", "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '"+database+"'")
+	result.Rate, result.Committed = rate, float64(result.Samples)/measured.Seconds()
+	if deleted, err := kadm.NewClient(client).DeleteTopics(ctx, s.topic); err != nil || deleted.Error() != nil {
+		return result, errors.Join(err, deleted.Error())
+	}
+	return result, b.dropDatabase(ctx, database)
 }
 
 // load writes for the given time and consumes until every row arrived.
-func (b *bed) load(ctx context.Context, m *meter, client *kgo.Client, database string, rate int, d time.Duration) error {
+func (b *bed) load(ctx context.Context, m *meter, client *kgo.Client, failure func() error, database string, rate int, d time.Duration) error {
 	group, ctx := errgroup.WithContext(ctx)
 	writing, written := context.WithTimeout(ctx, d)
 	defer written()
@@ -76,25 +108,29 @@ func (b *bed) load(ctx context.Context, m *meter, client *kgo.Client, database s
 				return err
 			}
 			defer conn.Close(context.WithoutCancel(ctx))
-			every := time.Second * latencyWriters / time.Duration(rate)
+			every := time.Duration(0)
+			if rate > 0 {
+				every = time.Second * latencyWriters / time.Duration(rate)
+			}
 			return m.write(writing, ctx, conn, every, time.Duration(i)*every/latencyWriters)
 		})
 	}
 	group.Go(func() error {
-		consuming, cancel := context.WithTimeout(ctx, d+time.Minute)
+		consuming, cancel := context.WithTimeout(ctx, d+drainTimeout)
 		defer cancel()
 		go func() {
 			writers.Wait()
 			m.complete()
 		}()
-		return m.consume(consuming, client)
+		return m.consume(consuming, client, failure)
 	})
 	return group.Wait()
 }
 
 // meter matches what was sent with what arrived.
 type meter struct {
-	from time.Time // only what was committed later counts
+	idHeader string
+	from     time.Time // only what was committed later counts
 
 	mu       sync.Mutex // guards the fields below
 	sent     map[string]time.Time
@@ -117,7 +153,7 @@ func (m *meter) write(writing, ctx context.Context, conn *pgx.Conn, every, offse
 			return err
 		}
 		next = next.Add(every)
-		timer.Reset(time.Until(next))
+		timer.Reset(max(0, time.Until(next)))
 	}
 }
 
@@ -127,7 +163,7 @@ func (m *meter) writeOne(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES ($1, 'bench', $2, 'bench.row.v1', $3)`,
+	_, err = tx.Exec(ctx, `INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES ($1, 'bench-0', $2, 'bench.row.v1', $3)`,
 		id, id.String()[30:], fmt.Sprintf(`{"filler": %q}`, strings.Repeat("x", payloadBytes-14)))
 	if err != nil {
 		return err
@@ -145,7 +181,8 @@ func (m *meter) complete() {
 }
 
 // consume returns when everything that was sent has arrived.
-func (m *meter) consume(ctx context.Context, client *kgo.Client) error {
+func (m *meter) consume(ctx context.Context, client *kgo.Client, failure func() error) error {
+	lookAt := time.Now()
 	for {
 		poll, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		fetches := client.PollFetches(poll)
@@ -156,6 +193,12 @@ func (m *meter) consume(ctx context.Context, client *kgo.Client) error {
 		m.mu.Unlock()
 		if missing == 0 && finished {
 			return nil
+		}
+		if now := time.Now(); now.After(lookAt) {
+			if err := failure(); err != nil {
+				return err
+			}
+			lookAt = now.Add(time.Second)
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%d rows have not arrived: %w", missing, ctx.Err())
@@ -168,7 +211,7 @@ func (m *meter) arrived(fetches kgo.Fetches, now time.Time) {
 	defer m.mu.Unlock()
 	fetches.EachRecord(func(record *kgo.Record) {
 		for _, header := range record.Headers {
-			if header.Key != "ce_id" {
+			if header.Key != m.idHeader {
 				continue
 			}
 			id := string(header.Value)

@@ -8,25 +8,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
-	"time"
 
 	"golang.org/x/term"
 
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 )
-
-// options are the flags.
-type options struct {
-	rows    int           // of each backlog
-	runs    int           // of each measurement
-	latency time.Duration // measured per rate, after the warm-up
-	output  string        // text or json
-	warmUp  time.Duration // before latency is measured
-	rates   []int         // transactions per second at which it is
-
-	newKafka func() (*cdctest.KafkaServer, error)
-}
 
 func main() {
 	if code, ran := cdctest.RunRole(); ran {
@@ -40,7 +28,6 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) int {
 	opts, err := parse(args, stderr)
-	opts.warmUp, opts.rates, opts.newKafka = warmUp, []int{100, 1000}, apacheKafka
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
@@ -50,8 +37,10 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	progress := &progress{to: stderr, tty: term.IsTerminal(int(stderr.Fd()))}
 	results, err := measure(ctx, opts, progress)
 	progress.done()
-	if err == nil {
-		err = results.print(stdout, opts.output)
+	// What was measured before an error took long to get.
+	err = errors.Join(err, results.print(stdout, opts.output))
+	if opts.growth.plot != "" && len(results.Growth) > 0 {
+		err = errors.Join(err, os.WriteFile(opts.growth.plot, plotGrowth(results.Growth), 0o644))
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -60,33 +49,8 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 	return 0
 }
 
-// warmUp: cold brokers and caches are slower.
-const warmUp = 5 * time.Second
-
-func apacheKafka() (*cdctest.KafkaServer, error) {
-	return cdctest.NewApacheKafkaServer(cdctest.ApacheKafkaConfig{})
-}
-
-func parse(args []string, stderr io.Writer) (options, error) {
-	var opts options
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.IntVar(&opts.rows, "rows", 1_000_000, "rows of each backlog")
-	flags.IntVar(&opts.runs, "runs", 3, "runs of each measurement")
-	flags.DurationVar(&opts.latency, "latency", 20*time.Second, "time over which latency is measured per rate")
-	flags.StringVar(&opts.output, "o", "text", "output: text or json")
-	if err := flags.Parse(args); err != nil {
-		return opts, err
-	}
-	if flags.NArg() > 0 || opts.rows < writers || opts.runs < 1 || opts.latency < time.Second || opts.output != "text" && opts.output != "json" {
-		err := fmt.Errorf("want -rows of at least %d, -runs of at least 1, -latency of at least 1s, -o text or json, and no arguments", writers)
-		fmt.Fprintln(stderr, "bench:", err)
-		return opts, err
-	}
-	return opts, nil
-}
-
-// measure starts the servers, measures everything and removes them.
+// measure starts the servers, measures everything and removes them. With an
+// error it returns what was measured before.
 func measure(ctx context.Context, opts options, p *progress) (results results, err error) {
 	p.step("starting PostgreSQL and Kafka, building cdc-relay")
 	b, err := startBed(ctx, opts.newKafka)
@@ -95,21 +59,28 @@ func measure(ctx context.Context, opts options, p *progress) (results results, e
 	}
 	defer func() { err = errors.Join(err, b.remove()) }()
 	results.Environment = b.describe(opts)
-	for _, shape := range []shape{oneRowTransactions, oneTransaction} {
-		drains, err := b.drains(ctx, shape, opts, p)
-		if err != nil {
-			return results, fmt.Errorf("drain %s: %w", shape.name, err)
+	var debezium []reader
+	if opts.debezium {
+		p.step("starting Kafka Connect, warming up Debezium for %s", opts.debeziumWarmUp)
+		if debezium, err = b.startDebezium(ctx, opts.debeziumWarmUp); err != nil {
+			return results, fmt.Errorf("debezium: %w", err)
 		}
-		results.Drains = append(results.Drains, drains...)
 	}
-	for _, rate := range opts.rates {
-		for range opts.runs {
-			p.step("latency at %d transactions per second", rate)
-			latency, err := b.latency(ctx, rate, opts.warmUp, opts.latency)
-			if err != nil {
-				return results, fmt.Errorf("latency at %d transactions per second: %w", rate, err)
-			}
-			results.Latencies = append(results.Latencies, latency)
+	steps := []struct {
+		name string
+		run  func() error
+	}{
+		{measureDrain, func() error { return b.measureDrains(ctx, opts, debezium, p, &results) }},
+		{measureLatency, func() error { return b.measureLatencies(ctx, opts, debezium, p, &results) }},
+		{measureIdle, func() error { return b.measureIdle(ctx, opts, debezium, p, &results) }},
+		{measureGrowth, func() error { return b.measureGrowth(ctx, opts, p, &results) }},
+	}
+	for _, step := range steps {
+		if !slices.Contains(opts.measure, step.name) {
+			continue
+		}
+		if err := step.run(); err != nil {
+			return results, fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
 	return results, nil

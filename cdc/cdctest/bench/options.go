@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
+)
+
+// The measurements.
+const (
+	measureDrain   = "drain"
+	measureLatency = "latency"
+	measureIdle    = "idle"
+	measureGrowth  = "growth"
+)
+
+// options are the flags.
+type options struct {
+	measure  []string      // which measurements
+	rows     int           // of each backlog
+	runs     int           // of each measurement
+	latency  time.Duration // measured per rate, after the warm-up
+	warmUp   time.Duration // before latency is measured
+	idle     time.Duration // over which idle CPU is measured
+	rates    []int         // transactions per second at which latency is measured; 0: as many as the database takes
+	output   string        // text or json
+	socket   bool          // also over the Unix socket
+	codecs   []string      // compression; the first is everywhere, the others only beside it
+	delivery []string      // modes, likewise
+
+	debezium       bool          // also Debezium
+	debeziumWarmUp time.Duration // of its Java machine, once
+
+	growth growthOptions
+
+	newKafka func() (*cdctest.KafkaServer, error)
+}
+
+// growthOptions are the factors of the measurement growth, one at a time over
+// a base.
+type growthOptions struct {
+	rows       int   // of each backlog but those of backlogs
+	backlogs   []int // rows
+	topics     []int
+	partitions []int
+	sizes      []int // bytes of the payload
+	plot       string
+}
+
+// maxGrowthPartitions bounds topics times their partitions: the broker has one
+// node.
+const maxGrowthPartitions = 2000
+
+func apacheKafka() (*cdctest.KafkaServer, error) {
+	return cdctest.NewApacheKafkaServer(cdctest.ApacheKafkaConfig{})
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	opts := options{newKafka: apacheKafka}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	measure := flags.String("measure", "drain,latency,idle", "what is measured: of drain, latency, idle and growth, with commas")
+	flags.IntVar(&opts.rows, "rows", 1_000_000, "rows of each backlog")
+	flags.IntVar(&opts.runs, "runs", 5, "runs of each measurement")
+	flags.DurationVar(&opts.latency, "latency", 20*time.Second, "time over which latency is measured per rate")
+	flags.DurationVar(&opts.warmUp, "warm-up", 5*time.Second, "time under load before latency is measured")
+	flags.DurationVar(&opts.idle, "idle", time.Minute, "time over which idle CPU is measured")
+	rates := flags.String("rates", "100,1000,max", "transactions per second at which latency is measured; max: as many as the database takes")
+	flags.StringVar(&opts.output, "o", "text", "output: text or json")
+	flags.BoolVar(&opts.socket, "socket", false, "drain over the Unix socket too")
+	codecs := flags.String("compression", "none", "compression of the relay; more than one, with commas: drain with the others too")
+	delivery := flags.String("delivery", "exactly-once", "delivery mode of the relay; more than one, with commas: measure drain and latency of the others too")
+	flags.BoolVar(&opts.debezium, "debezium", false, "measure Debezium in Kafka Connect too, default and tuned (needs Java and Maven)")
+	flags.DurationVar(&opts.debeziumWarmUp, "debezium-warm-up", time.Minute, "time under full load before Debezium is measured")
+	growthRows := flags.Int("growth-rows", 200_000, "rows of each backlog of growth, but where the backlog grows")
+	backlogs := flags.String("growth-backlogs", "10000,100000,1000000,10000000", "backlogs of growth, in rows")
+	topics := flags.String("growth-topics", "1,10,100,1000", "topics of growth, of two partitions each")
+	parts := flags.String("growth-partitions", "1,12,120", "partitions of growth, of one topic")
+	sizes := flags.String("growth-sizes", "100,1000,10000,100000,1000000", "payloads of growth, in bytes")
+	flags.StringVar(&opts.growth.plot, "plot", "", "file for a plot of growth, in SVG")
+	if err := flags.Parse(args); err != nil {
+		return opts, err
+	}
+	opts.measure, opts.codecs, opts.delivery = strings.Split(*measure, ","), strings.Split(*codecs, ","), strings.Split(*delivery, ",")
+	opts.growth.rows = *growthRows
+	var errs [5]error
+	opts.rates, errs[0] = numbers("-rates", strings.ReplaceAll(*rates, "max", "0"), 0)
+	opts.growth.backlogs, errs[1] = numbers("-growth-backlogs", *backlogs, writers)
+	opts.growth.topics, errs[2] = numbers("-growth-topics", *topics, 1)
+	opts.growth.partitions, errs[3] = numbers("-growth-partitions", *parts, 1)
+	opts.growth.sizes, errs[4] = numbers("-growth-sizes", *sizes, minPayloadBytes)
+	err := errors.Join(append(errs[:], opts.validate(flags.NArg()))...)
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+	}
+	return opts, err
+}
+
+func (o options) validate(arguments int) error {
+	var errs []error
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("want "+format, args...))
+		}
+	}
+	for _, what := range o.measure {
+		want(slices.Contains([]string{measureDrain, measureLatency, measureIdle, measureGrowth}, what), "-measure of drain, latency, idle and growth, not %q", what)
+	}
+	want(o.rows >= writers && o.growth.rows >= writers, "-rows and -growth-rows of at least %d", writers)
+	want(o.runs >= 1, "-runs of at least 1")
+	want(o.latency >= time.Second && o.idle >= time.Second, "-latency and -idle of at least 1s")
+	want(o.warmUp >= 0 && o.debeziumWarmUp >= 0, "-warm-up and -debezium-warm-up of at least 0s")
+	want(o.output == "text" || o.output == "json", "-o text or json")
+	want(slices.Max(append(o.growth.topics, 1))*topicPartitions <= maxGrowthPartitions && slices.Max(append(o.growth.partitions, 1)) <= maxGrowthPartitions,
+		"at most %d partitions", maxGrowthPartitions)
+	want(arguments == 0, "no arguments")
+	return errors.Join(errs...)
+}
+
+// numbers reads integers with commas between them.
+func numbers(name, text string, least int) ([]int, error) {
+	var all []int
+	for _, word := range strings.Split(text, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < least {
+			return nil, fmt.Errorf("want %s of numbers from %d, with commas, not %q", name, least, text)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
