@@ -42,6 +42,9 @@ type Stream interface {
 	Facts(ctx context.Context) (SourceFacts, error) // or both; see ErrSlotReleased
 	// Wake makes a Receive that runs now, or else the next one, return early.
 	Wake()
+	// Lost is closed when the stream was found to be over while nobody had to read
+	// it, as when the server shuts down; Receive then says why.
+	Lost() <-chan struct{}
 	// Close ends the stream in good order (CopyDone) where the connection still
 	// works, and frees the slot. It takes at most a second.
 	Close() error

@@ -136,10 +136,16 @@ func (l *loop) next() Input {
 	if l.pictureDue {
 		l.takePicture(now)
 	}
+	var lost <-chan struct{}
+	if l.stream != nil {
+		lost = l.stream.Lost()
+	}
 	l.timer.Reset(time.Until(wake))
 	select {
 	case a := <-l.worker.answers:
 		return l.accept(a)
+	case <-lost:
+		return l.receive(wake)
 	case <-l.worker.wake:
 	case <-l.timer.C:
 	}

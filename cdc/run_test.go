@@ -30,6 +30,7 @@ type fakeWorld struct {
 	opens     int
 	hang      chan struct{} // not nil: Publish waits for it or its context
 	streamErr error         // the next Receive returns it once
+	lost      chan struct{} // of the newest stream
 }
 
 func (w *fakeWorld) Inspect(context.Context) (SourceFacts, error) { return w.script.source, nil }
@@ -38,7 +39,8 @@ func (w *fakeWorld) Attach(context.Context) (Stream, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.streams++
-	return &fakeStream{world: w, wake: make(chan struct{}, 1)}, nil
+	w.lost = make(chan struct{})
+	return &fakeStream{world: w, wake: make(chan struct{}, 1), lost: w.lost}, nil
 }
 func (w *fakeWorld) facts() KafkaFacts {
 	kafka := w.script.kafka
@@ -88,6 +90,7 @@ type fakeStream struct {
 	world *fakeWorld
 	next  int
 	wake  chan struct{}
+	lost  chan struct{}
 }
 
 func (s *fakeStream) Receive(until time.Time) (*Message, error) {
@@ -121,6 +124,7 @@ func (s *fakeStream) StatusInterval() time.Duration { return 2 * time.Second }
 func (s *fakeStream) Facts(context.Context) (SourceFacts, error) {
 	return s.world.script.source, nil
 }
+func (s *fakeStream) Lost() <-chan struct{} { return s.lost }
 func (s *fakeStream) Wake() {
 	select {
 	case s.wake <- struct{}{}:
@@ -285,13 +289,24 @@ func TestStreamErrorIsRetried(t *testing.T) {
 // A lost stream is closed at once, also while Kafka takes no answer: a server
 // that shuts down waits for the connection, and a standby for the slot.
 func TestLostStreamIsClosedAtOnce(t *testing.T) {
+	t.Run("while it is read", func(t *testing.T) { lostStreamIsClosedAtOnce(t, func(*fakeWorld) {}, "0/200:1") })
+	t.Run("while a row waits for room in the next batch", func(t *testing.T) {
+		lostStreamIsClosedAtOnce(t, func(w *fakeWorld) { w.transaction(0x300, 0x340, "e2", "e3", "e4", "e5", "e6", "e7") },
+			"0/200:1 0/300:1 0/300:2 0/300:3 0/300:4 0/300:5 0/300:6")
+	})
+}
+
+func lostStreamIsClosedAtOnce(t *testing.T, before func(*fakeWorld), want string) {
 	running(t, func(*fakeWorld, *Config) {}, func(w *fakeWorld, r *Runner, stop func() error) {
 		hang := make(chan struct{})
 		w.setHang(hang)
 		w.transaction(0x200, 0x240, "e1")
 		time.Sleep(time.Second)
+		before(w)
+		time.Sleep(time.Second)
 		w.mu.Lock()
 		w.streamErr = errors.New("the server is shutting down")
+		close(w.lost)
 		w.mu.Unlock()
 		time.Sleep(time.Second)
 		if _, _, streams, opens := w.seen(); streams != 0 || opens != 1 {
@@ -300,8 +315,8 @@ func TestLostStreamIsClosedAtOnce(t *testing.T) {
 		w.setHang(nil)
 		close(hang)
 		time.Sleep(5 * time.Second)
-		if got := w.rows(); got != "0/200:1" {
-			t.Errorf("published %q", got)
+		if got := w.rows(); got != want {
+			t.Errorf("published %q, want %q", got, want)
 		}
 		err := stop()
 		if _, _, streams, _ := w.seen(); err != nil || streams != 0 {

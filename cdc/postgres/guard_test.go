@@ -76,6 +76,26 @@ func TestGuardIgnoresWhatDoesNotConcernTheOutbox(t *testing.T) {
 }
 
 func TestAFastShutdownIsNotDelayedByTheStream(t *testing.T) {
+	t.Run("while it is read", func(t *testing.T) {
+		fastShutdown(t, func(s cdc.Stream) (err error) {
+			for err == nil {
+				_, err = s.Receive(time.Now().Add(time.Minute))
+			}
+			return err
+		})
+	})
+	t.Run("while nobody reads", func(t *testing.T) {
+		fastShutdown(t, func(s cdc.Stream) error {
+			<-s.Lost()
+			_, err := s.Receive(time.Now())
+			return err
+		})
+	})
+}
+
+// fastShutdown stops the server while end waits for the end of the stream.
+func fastShutdown(t *testing.T, end func(cdc.Stream) error) {
+	t.Helper()
 	server := cdctest.StartPostgres(t, cdctest.PostgresConfig{})
 	f := ready(t, server)
 	f.cfg.GuardInterval = time.Hour // told by the server, not found by looking
@@ -87,11 +107,7 @@ func TestAFastShutdownIsNotDelayedByTheStream(t *testing.T) {
 	wantPayloads(t, transaction(t, s), "never confirmed")
 	ended := make(chan error, 1)
 	go func() {
-		var err error
-		for err == nil {
-			_, err = s.Receive(time.Now().Add(time.Minute))
-		}
-		ended <- err
+		ended <- end(s)
 		_ = s.Close()
 	}()
 	await(t, "the guard is connected", func() bool {

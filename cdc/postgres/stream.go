@@ -48,7 +48,8 @@ type stream struct {
 	asked    time.Time     // when a reply was first requested since data last came
 	ended    error         // sticky: what ended the stream
 
-	failed atomic.Pointer[cdc.Problem]   // set by the guard, which wakes then
+	failed atomic.Pointer[cdc.Problem] // set by the guard, which wakes and closes lost then
+	lost   chan struct{}
 	floor  atomic.Pointer[cdc.FloorLook] // set by the guard, taken by Receive
 
 	ctx    context.Context // ends with the stream; bounds Facts and the guard
@@ -90,6 +91,7 @@ func attach(ctx context.Context, cfg *Config, conn *connection) (*stream, error)
 		cfg: cfg, conn: conn, net: hijacked.Conn, frontend: hijacked.Frontend, pid: hijacked.PID, id: id,
 		decoder:  newDecoder(cfg.Table, tableOID, cfg.IDColumn),
 		interval: statusInterval(senderTimeout), silence: longestSilence(senderTimeout),
+		lost: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	conn.reader.stream(s.net, time.Now())
@@ -210,9 +212,14 @@ func (s *stream) over() error {
 
 // fail ends the stream from another goroutine.
 func (s *stream) fail(p *cdc.Problem) {
-	s.failed.CompareAndSwap(nil, p)
+	if s.failed.CompareAndSwap(nil, p) {
+		close(s.lost)
+	}
 	s.Wake()
 }
+
+// Lost implements cdc.Stream.
+func (s *stream) Lost() <-chan struct{} { return s.lost }
 
 // Wake implements cdc.Stream.
 func (s *stream) Wake() { s.conn.reader.wake(s.net) }
