@@ -67,7 +67,7 @@ func restartKeeps(t *testing.T, k *cdctest.Kafka, stop func(testing.TB)) {
 	transact(t, first, topic, kgo.TryCommit, "a", "b")
 	transact(t, first, topic, kgo.TryAbort, "never", "never either")
 	transact(t, first, topic, kgo.TryCommit, "c")
-	k.AwaitDecided(t, topic) // see KafkaServer.Kill
+	k.AwaitDecided(t, topic) // see KafkaServer.Stop
 
 	stop(t)
 	k.Start(t)

@@ -20,7 +20,7 @@ const resumeWithin = 5 * time.Second
 // TestKafkaAway: the broker goes away under load and comes back. Nothing is
 // lost or repeated, the slot is kept, and streaming goes on soon. The broker is
 // a fake one everywhere: an Apache Kafka of one node, stopped right behind an
-// answer to EndTxn, may come back without a marker (see KafkaServer.Kill), which
+// answer to EndTxn, may come back without a marker (see KafkaServer.Stop), which
 // is not what is judged here; the nemesis stops real ones.
 func TestKafkaAway(t *testing.T) {
 	t.Parallel()

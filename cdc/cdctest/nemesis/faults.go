@@ -116,32 +116,31 @@ func terminateWalsender(t testing.TB, w *world) time.Time {
 	return began
 }
 
+// stopBroker stops it in good order, an Apache Kafka not while a transaction is
+// being decided: a cluster of one node may come back without a marker, see
+// KafkaServer.Stop. So requests that begin transactions or fence them are held
+// before, until those that can end have ended; what is left open is open still.
 func stopBroker(t testing.TB, w *world) time.Time {
-	w.Kafka.Stop(t)
-	if w.rng.IntN(2) == 0 {
-		cdctest.Pause(t, w.length()/2)
-	}
-	w.startBroker(t)
-	return time.Now()
+	return w.bringDown(t, func() {
+		w.Kafka.Stop(t)
+		if w.rng.IntN(2) == 0 {
+			cdctest.Pause(t, w.length()/2)
+		}
+	})
 }
 
-// stillUndecided is how long a transaction whose markers do not come is waited
-// for: then it is one that a held request keeps open.
-const stillUndecided = 3 * time.Second
-
-// killBroker kills an Apache Kafka in the middle of transactions, but not while
-// one is being decided: killed between the answer to EndTxn and the markers, a
-// cluster of one node may come back without a marker, see KafkaServer.Kill. So
-// requests that begin transactions or fence them are held before, until those
-// that can end have ended; what is left open is open still.
 func killBroker(t testing.TB, w *world) time.Time {
-	for _, name := range []string{chaosproxy.Produce, chaosproxy.InitProducerID} {
-		defer w.toKafka.Add(chaosproxy.Rule{Message: name, Direction: chaosproxy.ToServer, Action: chaosproxy.Hold}).Remove()
+	return w.bringDown(t, func() { w.Kafka.Kill(t) })
+}
+
+func (w *world) bringDown(t testing.TB, down func()) time.Time {
+	if w.Kafka.Real() {
+		for _, name := range []string{chaosproxy.Produce, chaosproxy.InitProducerID} {
+			defer w.toKafka.Add(chaosproxy.Rule{Message: name, Direction: chaosproxy.ToServer, Action: chaosproxy.Hold}).Remove()
+		}
+		w.Kafka.AwaitMarkers(t, w.env.Topic, w.env.PositionTopic)
 	}
-	for began := time.Now(); time.Since(began) < stillUndecided && !w.Kafka.Decided(t, w.env.Topic, w.env.PositionTopic); {
-		cdctest.Pause(t, 20*time.Millisecond)
-	}
-	w.Kafka.Kill(t)
+	down()
 	w.toKafka.Cut() // what was held must not reach the next life
 	w.startBroker(t)
 	return time.Now()
