@@ -31,13 +31,22 @@ type latency struct {
 	MaxMilliseconds float64 `json:"max_ms"`
 }
 
-const latencyWriters = 8
+const (
+	latencyWriters = 8
+	brokerUpRate   = 1000 // transactions per second, of which each reader makes many of Kafka's
+)
 
 // drainTimeout bounds how far a reader may be behind when the load ends.
 const drainTimeout = 3 * time.Minute
 
 func (b *bed) measureLatencies(ctx context.Context, opts options, debezium []reader, p *progress, results *results) error {
 	readers := steady(opts.readers(debezium))
+	if opts.brokerUp > 0 {
+		p.step("warming up the broker for %s", opts.brokerUp)
+		if _, err := b.latency(ctx, readers[0], brokerUpRate, 0, opts.brokerUp); err != nil {
+			return fmt.Errorf("warm up the broker by %s: %w", readers[0].name, err)
+		}
+	}
 	for _, rate := range opts.rates {
 		for run := range opts.runs {
 			for _, r := range inTurn(readers, run) {

@@ -27,7 +27,8 @@ type options struct {
 	rows     int           // of each backlog
 	runs     int           // of each measurement
 	latency  time.Duration // measured per rate, after the warm-up
-	warmUp   time.Duration // before latency is measured
+	warmUp   time.Duration // before each measurement of latency
+	brokerUp time.Duration // of the broker's Java machine, once before latency is measured
 	idle     time.Duration // over which idle CPU is measured
 	rates    []int         // transactions per second at which latency is measured; 0: as many as the database takes
 	output   string        // text or json
@@ -70,7 +71,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&opts.rows, "rows", 1_000_000, "rows of each backlog")
 	flags.IntVar(&opts.runs, "runs", 5, "runs of each measurement")
 	flags.DurationVar(&opts.latency, "latency", 20*time.Second, "time over which latency is measured per rate")
-	flags.DurationVar(&opts.warmUp, "warm-up", 5*time.Second, "time under load before latency is measured")
+	flags.DurationVar(&opts.warmUp, "warm-up", 5*time.Second, "time under load before each measurement of latency")
+	flags.DurationVar(&opts.brokerUp, "broker-warm-up", time.Minute, "time under 1,000 transactions per second before latency is measured, once: a broker's Java machine compiles what it runs often")
 	flags.DurationVar(&opts.idle, "idle", time.Minute, "time over which idle CPU is measured")
 	rates := flags.String("rates", "100,1000,max", "transactions per second at which latency is measured; max: as many as the database takes")
 	flags.StringVar(&opts.output, "o", "text", "output: text or json")
@@ -116,7 +118,7 @@ func (o options) validate(arguments int) error {
 	want(o.rows >= writers && o.growth.rows >= writers, "-rows and -growth-rows of at least %d", writers)
 	want(o.runs >= 1, "-runs of at least 1")
 	want(o.latency >= time.Second && o.idle >= time.Second, "-latency and -idle of at least 1s")
-	want(o.warmUp >= 0 && o.debeziumWarmUp >= 0, "-warm-up and -debezium-warm-up of at least 0s")
+	want(o.warmUp >= 0 && o.brokerUp >= 0 && o.debeziumWarmUp >= 0, "-warm-up, -broker-warm-up and -debezium-warm-up of at least 0s")
 	want(o.output == "text" || o.output == "json", "-o text or json")
 	want(slices.Max(append(o.growth.topics, 1))*topicPartitions <= maxGrowthPartitions && slices.Max(append(o.growth.partitions, 1)) <= maxGrowthPartitions,
 		"at most %d partitions", maxGrowthPartitions)
