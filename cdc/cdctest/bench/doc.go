@@ -14,6 +14,9 @@
 // with the least and the most; ratios are made run by run, because what the
 // machine does meanwhile concerns both sides.
 //
+// The broker runs with the options of Kafka's own start script, and is warmed up
+// before anything is measured: a Java machine compiles what it runs often.
+//
 // All sides share the processors. CPU seconds per million rows therefore say
 // more than rows per second, and neither transfers to other machines.
 //

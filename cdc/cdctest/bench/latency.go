@@ -31,22 +31,13 @@ type latency struct {
 	MaxMilliseconds float64 `json:"max_ms"`
 }
 
-const (
-	latencyWriters = 8
-	brokerUpRate   = 1000 // transactions per second, of which each reader makes many of Kafka's
-)
+const latencyWriters = 8
 
 // drainTimeout bounds how far a reader may be behind when the load ends.
 const drainTimeout = 3 * time.Minute
 
 func (b *bed) measureLatencies(ctx context.Context, opts options, debezium []reader, p *progress, results *results) error {
 	readers := steady(opts.readers(debezium))
-	if opts.brokerUp > 0 {
-		p.step("warming up the broker for %s", opts.brokerUp)
-		if _, err := b.latency(ctx, readers[0], brokerUpRate, 0, opts.brokerUp); err != nil {
-			return fmt.Errorf("warm up the broker by %s: %w", readers[0].name, err)
-		}
-	}
 	for _, rate := range opts.rates {
 		for run := range opts.runs {
 			for _, r := range inTurn(readers, run) {
@@ -58,6 +49,18 @@ func (b *bed) measureLatencies(ctx context.Context, opts options, debezium []rea
 				result.Reader, result.Run = r.name, run+1
 				results.Latencies = append(results.Latencies, result)
 			}
+		}
+	}
+	return nil
+}
+
+// warmUpBroker lets its Java machine compile what it will run often: many small
+// Kafka transactions, then large ones.
+func (b *bed) warmUpBroker(ctx context.Context, opts options) error {
+	relay := steady(opts.readers(nil))[0]
+	for _, rate := range []int{1000, 0} {
+		if _, err := b.latency(ctx, relay, rate, 0, opts.brokerUp/2); err != nil {
+			return fmt.Errorf("%s at %s: %w", relay.name, rateName(rate), err)
 		}
 	}
 	return nil

@@ -59,6 +59,12 @@ func measure(ctx context.Context, opts options, p *progress) (results results, e
 	}
 	defer func() { err = errors.Join(err, b.remove()) }()
 	results.Environment = b.describe(opts)
+	if opts.brokerUp > 0 {
+		p.step("warming up the broker for %s", opts.brokerUp)
+		if err := b.warmUpBroker(ctx, opts); err != nil {
+			return results, fmt.Errorf("warm up the broker: %w", err)
+		}
+	}
 	var debezium []reader
 	if opts.debezium {
 		p.step("starting Kafka Connect, warming up Debezium for %s", opts.debeziumWarmUp)

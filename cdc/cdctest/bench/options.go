@@ -28,7 +28,7 @@ type options struct {
 	runs     int           // of each measurement
 	latency  time.Duration // measured per rate, after the warm-up
 	warmUp   time.Duration // before each measurement of latency
-	brokerUp time.Duration // of the broker's Java machine, once before latency is measured
+	brokerUp time.Duration // of the broker's Java machine, once
 	idle     time.Duration // over which idle CPU is measured
 	rates    []int         // transactions per second at which latency is measured; 0: as many as the database takes
 	output   string        // text or json
@@ -60,7 +60,7 @@ type growthOptions struct {
 const maxGrowthPartitions = 2000
 
 func apacheKafka() (*cdctest.KafkaServer, error) {
-	return cdctest.NewApacheKafkaServer(cdctest.ApacheKafkaConfig{})
+	return cdctest.NewApacheKafkaServer(cdctest.ApacheKafkaConfig{ForLoad: true})
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -72,7 +72,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&opts.runs, "runs", 5, "runs of each measurement")
 	flags.DurationVar(&opts.latency, "latency", 20*time.Second, "time over which latency is measured per rate")
 	flags.DurationVar(&opts.warmUp, "warm-up", 5*time.Second, "time under load before each measurement of latency")
-	flags.DurationVar(&opts.brokerUp, "broker-warm-up", time.Minute, "time under 1,000 transactions per second before latency is measured, once: a broker's Java machine compiles what it runs often")
+	flags.DurationVar(&opts.brokerUp, "broker-warm-up", time.Minute, "time under load before the broker is measured with")
 	flags.DurationVar(&opts.idle, "idle", time.Minute, "time over which idle CPU is measured")
 	rates := flags.String("rates", "100,1000,max", "transactions per second at which latency is measured; max: as many as the database takes")
 	flags.StringVar(&opts.output, "o", "text", "output: text or json")
