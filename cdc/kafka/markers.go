@@ -18,26 +18,56 @@ const (
 	askMarkersEvery = 300 * time.Microsecond
 	// askMarkersAgain is the pause after the coordinator could not tell.
 	askMarkersAgain = time.Minute
+	// markersTakeAtFirst is what markers are taken to take before any were timed.
+	markersTakeAtFirst = 2 * time.Millisecond
 )
 
+// markersTime estimates how long after the answer to EndTxn the markers are
+// written. The zero value has timed none.
+type markersTime struct{ took time.Duration }
+
+func (m markersTime) estimate() time.Duration {
+	if m.took == 0 {
+		return markersTakeAtFirst
+	}
+	return m.took
+}
+
+// asked takes in that the markers were seen to be written so long after the end.
+// Where the first question found them, that is only a bound, and the estimate
+// comes down until a question comes too early.
+func (m *markersTime) asked(since time.Duration, first bool) {
+	if first {
+		since = min(since, m.estimate()*7/8)
+	}
+	m.took = since
+}
+
+// askAt is a little before the answer can be expected.
+func (m markersTime) askAt(ended time.Time) time.Time { return ended.Add(m.estimate() * 3 / 4) }
+
+// past says that a question would be a waste: it is several times as long as
+// markers take. To be wrong costs the next transaction one look of the broker.
+func (m markersTime) past(since time.Duration) bool { return since >= m.estimate()*4 }
+
 // awaitMarkers waits until the coordinator has written the markers of the
-// producer's last transaction, or for markersWritten. A transaction that begins
+// producer's last transaction, as far as can be told without waste, or for
+// markersWritten. A transaction that begins
 // earlier is held back by the broker, for 20 ms each time that it looks; and
 // readers could see it in one partition before they see its predecessor in
 // another. Not knowing is no error: the transaction is committed.
 func (p *publisher) awaitMarkers(ctx context.Context, producer *producer) {
-	if time.Now().Before(p.askMarkersAt) {
+	if now := time.Now(); now.Before(p.askMarkersAt) || p.markers.past(now.Sub(producer.endedAt)) {
 		return
 	}
 	ctx, cancel := context.WithDeadline(ctx, producer.endedAt.Add(p.sink.markersWritten))
 	defer cancel()
-	// The first question comes a little before the answer can be expected.
-	time.Sleep(time.Until(producer.endedAt.Add(p.markersTook * 3 / 4))) // too short to be worth a timer
-	for ctx.Err() == nil {
+	time.Sleep(time.Until(p.markers.askAt(producer.endedAt))) // too short to be worth a timer
+	for first := true; ctx.Err() == nil; first = false {
 		ending, err := p.ending(ctx, producer.id)
 		switch {
 		case err == nil && !ending:
-			p.markersTook = time.Since(producer.endedAt)
+			p.markers.asked(time.Since(producer.endedAt), first)
 			return
 		case err != nil && ctx.Err() == nil:
 			p.sink.log.Debug("kafka does not tell whether markers are written", "id", producer.id, "cause", err)

@@ -33,8 +33,8 @@ type publisher struct {
 	former map[string]*producer
 
 	transactionsV2 bool
-	markersTook    time.Duration // from the last answer to an EndTxn
-	askMarkersAt   time.Time     // not before: the coordinator could not tell
+	markers        markersTime
+	askMarkersAt   time.Time // not before: the coordinator could not tell
 
 	mu      sync.Mutex // guards the fields below, which other goroutines read
 	limits  map[cdc.Topic]int32
