@@ -20,6 +20,10 @@ const (
 	askMarkersAgain = time.Minute
 	// markersTakeAtFirst is what markers are taken to take before any were timed.
 	markersTakeAtFirst = 2 * time.Millisecond
+	// worthAsking is how long after the end of a transaction a question is always
+	// worth its while: it takes half a millisecond, and one marker in some hundred is
+	// late by milliseconds.
+	worthAsking = 5 * time.Millisecond
 )
 
 // markersTime estimates how long after the answer to EndTxn the markers are
@@ -48,14 +52,14 @@ func (m markersTime) askAt(ended time.Time) time.Time { return ended.Add(m.estim
 
 // past says that a question would be a waste: it is several times as long as
 // markers take. To be wrong costs the next transaction one look of the broker.
-func (m markersTime) past(since time.Duration) bool { return since >= m.estimate()*4 }
+func (m markersTime) past(since time.Duration) bool { return since >= max(m.estimate()*4, worthAsking) }
 
 // awaitMarkers waits until the coordinator has written the markers of the
-// producer's last transaction, as far as can be told without waste, or for
-// markersWritten. A transaction that begins
-// earlier is held back by the broker, for 20 ms each time that it looks; and
-// readers could see it in one partition before they see its predecessor in
-// another. Not knowing is no error: the transaction is committed.
+// producer's last transaction, or for markersWritten; after a time that is past
+// all doubt it does not ask. A transaction that begins earlier is held back by the
+// broker, for 20 ms each time that it looks; and readers could see it in one
+// partition before they see its predecessor in another. Not knowing is no error:
+// the transaction is committed.
 func (p *publisher) awaitMarkers(ctx context.Context, producer *producer) {
 	if now := time.Now(); now.Before(p.askMarkersAt) || p.markers.past(now.Sub(producer.endedAt)) {
 		return

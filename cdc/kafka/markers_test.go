@@ -10,10 +10,10 @@ import (
 func TestMarkersTime(t *testing.T) {
 	const millisecond = time.Millisecond
 	for _, test := range []struct {
-		name       string
-		take, gap  time.Duration
-		from       markersTime
-		least, max time.Duration // of the estimate
+		name        string
+		take, gap   time.Duration
+		from        markersTime
+		least, most time.Duration // of the estimate
 	}{
 		{"nothing timed yet", millisecond, millisecond / 2, markersTime{}, 7 * millisecond / 8, 2 * millisecond},
 		{"a slow cluster", 12 * millisecond, 3 * millisecond, markersTime{}, 9 * millisecond, 16 * millisecond},
@@ -35,8 +35,8 @@ func TestMarkersTime(t *testing.T) {
 				}
 				m.asked(since, first)
 			}
-			if got := m.estimate(); got < test.least || got > test.max {
-				t.Errorf("estimate %s, want %s to %s", got, test.least, test.max)
+			if got := m.estimate(); got < test.least || got > test.most {
+				t.Errorf("estimate %s, want %s to %s", got, test.least, test.most)
 			}
 		})
 	}
