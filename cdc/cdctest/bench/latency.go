@@ -49,6 +49,16 @@ func (b *bed) measureLatencies(ctx context.Context, opts options, debezium []rea
 				result.Reader, result.Run = r.name, run+1
 				results.Latencies = append(results.Latencies, result)
 			}
+			if rate == 0 || rate > mostBareRate {
+				continue
+			}
+			p.step("latency at %s: run %d of %d, %s", rateName(rate), run+1, opts.runs, bareName)
+			result, err := b.bareLatency(ctx, rate, opts.warmUp, opts.latency)
+			if err != nil {
+				return fmt.Errorf("%s at %s: %w", bareName, rateName(rate), err)
+			}
+			result.Run = run + 1
+			results.Latencies = append(results.Latencies, result)
 		}
 	}
 	return nil

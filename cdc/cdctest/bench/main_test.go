@@ -34,6 +34,7 @@ func smallOptions() options {
 
 func TestMeasure(t *testing.T) {
 	opts := smallOptions()
+	opts.rates = []int{0, 100}
 	results, err := measure(t.Context(), opts, &progress{})
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("latency of only %d samples: %+v", l.Samples, l)
 		}
 	}
-	if got, want := len(results.Latencies), 1+debezium; got != want {
+	if got, want := len(results.Latencies), 2*(1+debezium)+1; got != want {
 		t.Errorf("%d latencies, want %d", got, want)
 	}
 	if got, want := len(results.Idle), 1+debezium; got != want {
