@@ -37,16 +37,22 @@ func TestPlanGenesis(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			got, problem := planGenesis("payments", &cdc.SourceFacts{SystemID: "7", Slot: test.slot}, "payments_outbox", test.record)
-			if test.refuse == "" {
-				if problem != nil || got != test.want {
-					t.Errorf("got %d, %v, want %d", got, problem, test.want)
-				}
-				return
-			}
-			if problem == nil || problem.Reason != test.refuse || problem.Treatment != cdc.Halt || problem.Why == "" || problem.Fix == "" {
-				t.Errorf("got %d, %+v, want the refusal %s with why and fix", got, problem, test.refuse)
-			}
+			wantPlan(t, got, problem, test.want, test.refuse)
 		})
+	}
+}
+
+// wantPlan compares a plan of init, or the refusal where there is to be one.
+func wantPlan(t *testing.T, got plan, problem *cdc.Problem, want plan, refuse cdc.HaltReason) {
+	t.Helper()
+	if refuse == "" {
+		if problem != nil || got != want {
+			t.Errorf("got %d, %v, want %d", got, problem, want)
+		}
+		return
+	}
+	if problem == nil || problem.Reason != refuse || problem.Treatment != cdc.Halt || problem.Why == "" || problem.Fix == "" {
+		t.Errorf("got %d, %+v, want the refusal %s with why and fix", got, problem, refuse)
 	}
 }
 

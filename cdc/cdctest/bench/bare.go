@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -42,16 +43,18 @@ func (b *bed) bareLatency(ctx context.Context, rate int, warmUp, measured time.D
 		return result, err
 	}
 	defer consumer.Close()
-	m := &meter{idHeader: bareIDHeader, sent: map[string]time.Time{}, from: time.Now().Add(warmUp)}
-	consumed := make(chan error, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(ctx, warmUp+measured+drainTimeout)
+	m := newMeter(bareIDHeader, warmUp)
+	group, loading := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer m.complete()
+		return m.produceBare(loading, producers[:], topic, positions, time.Second/time.Duration(rate), time.Now().Add(warmUp+measured))
+	})
+	group.Go(func() error {
+		consuming, cancel := context.WithTimeout(loading, warmUp+measured+drainTimeout)
 		defer cancel()
-		consumed <- m.consume(ctx, consumer, func() error { return nil })
-	}()
-	err = m.produceBare(ctx, producers[:], topic, positions, time.Second/time.Duration(rate), time.Now().Add(warmUp+measured))
-	m.complete()
-	if err = errors.Join(err, <-consumed); err != nil {
+		return m.consume(consuming, consumer, func() error { return nil })
+	})
+	if err := group.Wait(); err != nil {
 		return result, err
 	}
 	result = m.result()
@@ -71,9 +74,7 @@ func (m *meter) produceBare(ctx context.Context, producers []*kgo.Client, topic,
 			return ctx.Err()
 		}
 		id, producer := uuid.NewString(), producers[i%len(producers)]
-		m.mu.Lock()
-		m.sent[id] = time.Now()
-		m.mu.Unlock()
+		m.begin(id)
 		if err := producer.BeginTransaction(); err != nil {
 			return err
 		}

@@ -102,7 +102,7 @@ func (b *bed) latency(ctx context.Context, r reader, rate int, warmUp, measured 
 	if err != nil {
 		return result, err
 	}
-	m := &meter{idHeader: s.idHeader, sent: map[string]time.Time{}, from: time.Now().Add(warmUp)}
+	m := newMeter(s.idHeader, warmUp)
 	loadErr := b.load(ctx, m, client, running.failure, database.name, rate, warmUp+measured)
 	if err := errors.Join(loadErr, running.stop()); err != nil {
 		return result, err
@@ -160,6 +160,10 @@ type meter struct {
 	took     []time.Duration
 }
 
+func newMeter(idHeader string, warmUp time.Duration) *meter {
+	return &meter{idHeader: idHeader, sent: map[string]time.Time{}, from: time.Now().Add(warmUp)}
+}
+
 // write commits one row per interval until writing ends.
 func (m *meter) write(writing, ctx context.Context, conn *pgx.Conn, every, offset time.Duration) error {
 	timer := time.NewTimer(offset)
@@ -190,10 +194,15 @@ func (m *meter) writeOne(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	m.sent[id.String()] = time.Now()
-	m.mu.Unlock()
+	m.begin(id.String())
 	return tx.Commit(ctx)
+}
+
+// begin notes that what is named id is sent now.
+func (m *meter) begin(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sent[id] = time.Now()
 }
 
 func (m *meter) complete() {

@@ -120,11 +120,7 @@ func later(h *History, record Record) {
 }
 
 // repeatMutations break one thing each of a history with repeats.
-var repeatMutations = []struct {
-	name  string
-	want  Kind
-	apply func(t *rapid.T, h *History)
-}{
+var repeatMutations = []mutation{
 	{"a row is missing with all its repeats", Loss, func(t *rapid.T, h *History) {
 		id := h.Seen[anyRecord(t, h)].ID
 		h.Seen = slices.DeleteFunc(h.Seen, func(r Record) bool { return r.ID == id })
@@ -184,17 +180,7 @@ var repeatMutations = []struct {
 }
 
 func TestCheckNamesWhatIsBrokenAmongRepeats(t *testing.T) {
-	for _, mutation := range repeatMutations {
-		t.Run(mutation.name, func(t *testing.T) {
-			rapid.Check(t, func(t *rapid.T) {
-				h := drawRepeats(t)
-				mutation.apply(t, &h)
-				if report := Check(h); report.Count(mutation.want) == 0 {
-					t.Fatalf("no %s in: %s", mutation.want, &report)
-				}
-			})
-		})
-	}
+	checkNames(t, repeatMutations, drawRepeats)
 }
 
 // After a crash of Postgres the slot stands where it stood on disk: what was

@@ -212,12 +212,15 @@ func edit(h *History, i int, change func(*cdc.PositionRecord)) {
 	h.Positions[i].PositionRecord = &record
 }
 
-// mutations break one thing each; want is what the report must then name.
-var mutations = []struct {
+// mutation breaks a history in a way that Check has to name.
+type mutation struct {
 	name  string
 	want  Kind
 	apply func(t *rapid.T, h *History)
-}{
+}
+
+// mutations break one thing each; want is what the report must then name.
+var mutations = []mutation{
 	{"a record is missing", Loss, func(t *rapid.T, h *History) {
 		i := anyRecord(t, h)
 		h.Seen = slices.Delete(h.Seen, i, i+1)
@@ -353,11 +356,15 @@ var mutations = []struct {
 	}},
 }
 
-func TestCheckNamesWhatIsBroken(t *testing.T) {
+func TestCheckNamesWhatIsBroken(t *testing.T) { checkNames(t, mutations, drawHistory) }
+
+// checkNames breaks drawn histories by each of the mutations.
+func checkNames(t *testing.T, mutations []mutation, draw func(*rapid.T) History) {
+	t.Helper()
 	for _, mutation := range mutations {
 		t.Run(mutation.name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
-				h := drawHistory(t)
+				h := draw(t)
 				mutation.apply(t, &h)
 				if report := Check(h); report.Count(mutation.want) == 0 {
 					t.Fatalf("no %s in: %s", mutation.want, &report)
