@@ -1,46 +1,88 @@
 package cdctest
 
 import (
-	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 )
 
 // Ports are taken from below the ranges that kernels use for outgoing
 // connections. A client that dials a stopped server in such a range may be given
 // the server's own port, and then the server cannot start again.
+//
+// Tests of several packages run at once, and a server that is stopped for a
+// while must find its port free. So a process takes ports from blocks of its
+// own: whoever listens at a block's first port owns the others.
 const (
-	firstPort = 15000
-	portCount = 17000
+	firstPort  = 15000
+	blockSize  = 50
+	blockCount = 340
 )
 
-// freePorts returns n different TCP ports of the loopback address that nobody
-// uses now. Another process may take one before the caller does.
+// ports are those of this process, which gives none of them out twice.
+var ports struct {
+	sync.Mutex
+	owned []net.Listener // one for each block, open as long as the process lives
+	next  []int          // of the last block
+}
+
+// FreeAddress returns a loopback address (host:port) that nobody listens at and
+// that no other test will be given, of this process or of another one.
+func FreeAddress() (string, error) {
+	port, err := freePort()
+	if err != nil {
+		return "", err
+	}
+	return loopback(port), nil
+}
+
+// freePorts returns n ports, each as FreeAddress says.
 func freePorts(n int) ([]int, error) {
-	ports := make([]int, 0, n)
-	for range 200 + n {
-		if len(ports) == n {
-			return ports, nil
+	found := make([]int, 0, n)
+	for range n {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
 		}
-		port := firstPort + rand.IntN(portCount)
-		listener, err := net.Listen("tcp", loopback(port))
+		found = append(found, port)
+	}
+	return found, nil
+}
+
+func freePort() (int, error) {
+	ports.Lock()
+	defer ports.Unlock()
+	for {
+		if len(ports.next) == 0 {
+			if err := ownBlock(); err != nil {
+				return 0, err
+			}
+		}
+		port := ports.next[0]
+		ports.next = ports.next[1:]
+		if !anyTaken(loopback(port)) { // by a program that knows nothing of blocks
+			return port, nil
+		}
+	}
+}
+
+// ownBlock takes a block that nobody owns. The caller holds the lock.
+func ownBlock() error {
+	for range 10 * blockCount {
+		first := firstPort + blockSize*rand.IntN(blockCount)
+		listener, err := net.Listen("tcp", loopback(first))
 		if err != nil {
 			continue
 		}
-		defer listener.Close() // held until all are found, so that they differ
-		ports = append(ports, port)
+		ports.owned = append(ports.owned, listener)
+		for port := first + 1; port < first+blockSize; port++ {
+			ports.next = append(ports.next, port)
+		}
+		return nil
 	}
-	return nil, errors.New("find free ports: too many are taken")
-}
-
-// freePort is freePorts for one.
-func freePort() (int, error) {
-	ports, err := freePorts(1)
-	if err != nil {
-		return 0, err
-	}
-	return ports[0], nil
+	return fmt.Errorf("find free ports: all blocks from %d on are taken", firstPort)
 }
 
 // anyTaken says whether somebody listens at one of the addresses: then a server

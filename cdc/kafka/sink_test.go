@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/cdc-relay/cdc-relay/cdc"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 )
 
 // foreign is somebody else's transactional producer on the position topic.
@@ -335,18 +336,17 @@ func TestPositionTopicMustBeFit(t *testing.T) {
 }
 
 func TestUnreachableBrokersEndInTime(t *testing.T) {
-	listen := func(t *testing.T) net.Listener {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		return l
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	silent, closed := listen(t), listen(t)
-	_ = closed.Close()
+	t.Cleanup(func() { _ = silent.Close() })
+	closed, err := cdctest.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, addr := range map[string]string{
-		"nobody listens": closed.Addr().String(),
+		"nobody listens": closed,
 		"nobody answers": silent.Addr().String(),
 	} {
 		t.Run(name, func(t *testing.T) {

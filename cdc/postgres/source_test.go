@@ -160,12 +160,11 @@ func TestInspectClassifiesFailuresToConnect(t *testing.T) {
 		wantProblem(t, inspect(t, strings.Replace(at(own), "relay_under_test", "relay_without_replication", 1)), cdc.Retry, "", "42501")
 	})
 	t.Run("nobody listens", func(t *testing.T) {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := cdctest.FreeAddress()
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, port, _ := net.SplitHostPort(listener.Addr().String())
-		listener.Close()
+		_, port, _ := net.SplitHostPort(address)
 		wantProblem(t, inspect(t, at(port)), cdc.Retry, "", "refused")
 	})
 	t.Run("an HTTP server", func(t *testing.T) {

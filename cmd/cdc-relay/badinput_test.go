@@ -224,12 +224,8 @@ func TestWhatComesBack(t *testing.T) {
 	t.Run("Postgres away at the start", func(t *testing.T) {
 		t.Parallel()
 		r := newTestRelay(t, cdctest.SharedPostgres(t), cdctest.SharedKafka(t))
-		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		address, err := cdctest.FreeAddress()
 		if err != nil {
-			t.Fatal(err)
-		}
-		address := listener.Addr().String()
-		if err := listener.Close(); err != nil {
 			t.Fatal(err)
 		}
 		r.writeConfig(t, "postgres://postgres:canary-password@"+address+"/x?sslmode=disable", "")

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -49,12 +48,8 @@ func newBed(t *testing.T) *bed {
 	b := &bed{t: t, topic: kafka.Topic(t, 2), client: kafka.Client(t), slack: &fakeslack.Server{}}
 	server := httptest.NewServer(b.slack)
 	t.Cleanup(server.Close)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.admin = listener.Addr().String()
-	if err := listener.Close(); err != nil {
+	var err error
+	if b.admin, err = cdctest.FreeAddress(); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()

@@ -12,6 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 )
 
 // relay is one configured relay with slot, topics and genesis position.
@@ -30,7 +32,7 @@ type relay struct {
 func (b *bed) newRelay(ctx context.Context, d database, v variant) (*relay, error) {
 	b.relays++
 	name := fmt.Sprintf("bench%d", b.relays)
-	admin, err := freeAddr()
+	admin, err := cdctest.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func newNatively(t testing.TB) *natively {
 			continue
 		}
 		ports := listens(service)
-		for i, address := range freePorts(t, len(ports)) {
+		for i, address := range freeAddresses(t, len(ports)) {
 			n.addresses[name+":"+ports[i]] = address
 		}
 	}

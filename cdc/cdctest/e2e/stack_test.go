@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -54,10 +53,10 @@ func startStack(t testing.TB) *stack {
 	}
 	t.Cleanup(pool.Close)
 	s.pool = pool
-	ports := freePorts(t, 4)
-	s.apiURL = "http://" + ports[0]
-	s.apiSays, s.notifierReady = "http://"+ports[1]+"/readyz", "http://"+ports[3]+"/readyz"
-	s.relayAdmin = relaytest.Admin{Addr: ports[2]}
+	addresses := freeAddresses(t, 4)
+	s.apiURL = "http://" + addresses[0]
+	s.apiSays, s.notifierReady = "http://"+addresses[1]+"/readyz", "http://"+addresses[3]+"/readyz"
+	s.relayAdmin = relaytest.Admin{Addr: addresses[2]}
 	brokers := strings.Join(kafka.Brokers(), ",")
 
 	relaytest.MustRun(t, programOf(t, []string{"payment-api", "migrate", "up"}, []string{"PAYMENT_API_DSN=" + postgres.DSN(database, "postgres")}))
@@ -71,15 +70,15 @@ func startStack(t testing.TB) *stack {
 		"CDC_RELAY_KAFKA_POSITION_TOPIC=" + kafka.TopicName(t),
 		"CDC_RELAY_ROUTING_TOPIC=" + s.topic,
 		"CDC_RELAY_ROUTING_ALLOWED_TOPICS=" + s.topic,
-		"CDC_RELAY_ADMIN_LISTEN=" + ports[2],
+		"CDC_RELAY_ADMIN_LISTEN=" + addresses[2],
 	}
 	relaytest.MustRun(t, programOf(t, []string{"cdc-relay", "init", "--apply"}, settings))
 	s.relay = relaytest.SuperviseProgram(t, programOf(t, []string{"cdc-relay", "run"}, settings))
 	s.api = relaytest.SuperviseProgram(t, programOf(t, []string{"payment-api", "serve"}, []string{
 		"PAYMENT_API_DSN=" + postgres.DSN(database, "payment_app"),
-		"PAYMENT_API_LISTEN=" + ports[0],
-		"PAYMENT_API_ADMIN_LISTEN=" + ports[1],
-		"PAYMENT_API_RELAY_URL=http://" + ports[2],
+		"PAYMENT_API_LISTEN=" + addresses[0],
+		"PAYMENT_API_ADMIN_LISTEN=" + addresses[1],
+		"PAYMENT_API_RELAY_URL=http://" + addresses[2],
 	}))
 	s.notifier = relaytest.SuperviseProgram(t, programOf(t, []string{"notifier", "run", "--migrate"}, []string{
 		"NOTIFIER_KAFKA_BROKERS=" + brokers,
@@ -93,7 +92,7 @@ func startStack(t testing.TB) *stack {
 		"NOTIFIER_POSTGRES_DSN=" + postgres.DSN(database, "notifier"),
 		"NOTIFIER_SLACK_WEBHOOK_URL=" + slack.URL + "/services/T0/B0/e2e",
 		"NOTIFIER_SLACK_INTERVAL=0s",
-		"NOTIFIER_ADMIN_LISTEN=" + ports[3],
+		"NOTIFIER_ADMIN_LISTEN=" + addresses[3],
 	}))
 	s.awaitReady(t)
 	return s
@@ -177,23 +176,16 @@ func eventually(t testing.TB, patience time.Duration, done func() error) {
 	}
 }
 
-// freePorts returns loopback addresses that nobody listens on now. They lie
-// below the ranges of outgoing connections, so that a program that was killed
-// finds its port free again.
-func freePorts(t testing.TB, n int) []string {
+// freeAddresses returns loopback addresses that nobody else is given.
+func freeAddresses(t testing.TB, n int) []string {
 	t.Helper()
-	var addresses []string
-	for range 1000 {
-		if len(addresses) == n {
-			return addresses
-		}
-		listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(15000+rand.IntN(17000)))
+	addresses := make([]string, 0, n)
+	for range n {
+		address, err := cdctest.FreeAddress()
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
-		defer listener.Close() // held until all are found, so that they differ
-		addresses = append(addresses, listener.Addr().String())
+		addresses = append(addresses, address)
 	}
-	t.Fatal("too many ports are taken")
-	return nil
+	return addresses
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"testing"
@@ -94,14 +93,4 @@ func (a Admin) WaitState(t testing.TB, state cdc.State, patience time.Duration) 
 			t.Fatalf("the relay is not %s after %s: state %q, %v", state, patience, status.State, err)
 		}
 	}
-}
-
-// freeAddr returns an address that nobody listens on now.
-func freeAddr() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }

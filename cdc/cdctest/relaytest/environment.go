@@ -48,7 +48,7 @@ type Environment struct {
 // server of its own.
 func (e *Environment) Replica(t testing.TB) *Environment {
 	t.Helper()
-	addr, err := freeAddr()
+	addr, err := cdctest.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func (e *Environment) Replica(t testing.TB) *Environment {
 // slot and a position of its own. Its publication has to exist.
 func (e *Environment) Beside(t testing.TB, publication string) *Environment {
 	t.Helper()
-	addr, err := freeAddr()
+	addr, err := cdctest.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func NewEnvironment(t testing.TB, cfg EnvironmentConfig) *Environment {
 	if cfg.TransactionRing == 0 {
 		cfg.TransactionRing = 2
 	}
-	addr, err := freeAddr()
+	addr, err := cdctest.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -26,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/cdc-relay/cdc-relay/cdc"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 	"github.com/cdc-relay/cdc-relay/cdc/metrics"
 )
 
@@ -142,7 +142,11 @@ func startPrometheus(t *testing.T, target string) livePrometheus {
 	if err := os.WriteFile(configFile, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	prom := livePrometheus{address: freeAddress(t), until: time.Now().Add(liveDeadline)}
+	address, err := cdctest.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	prom := livePrometheus{address: address, until: time.Now().Add(liveDeadline)}
 	var log bytes.Buffer
 	cmd := exec.Command(binary, "--config.file="+configFile, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+prom.address)
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -162,16 +166,6 @@ func startPrometheus(t *testing.T, target string) livePrometheus {
 		t.Fatalf("prometheus does not scrape: %v", err)
 	}
 	return prom
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // ask decodes the data of one answer of the HTTP API.
