@@ -174,7 +174,8 @@ const markersTake = 3 * time.Second
 // AwaitMarkers returns when every transaction in the topics that was told to end
 // has its markers, which a cluster of one node may lose when it is stopped before:
 // see KafkaServer.Stop. The caller sees to it that no other is told so meanwhile.
-// One that is open, and that nobody ends, is left so.
+// One that is open, and that nobody ends, is left so. A topic that is not there
+// has no transactions.
 func (k *Kafka) AwaitMarkers(t testing.TB, topics ...string) {
 	t.Helper()
 	client, err := k.client()
@@ -199,8 +200,18 @@ func isDecided(ctx context.Context, admin *kadm.Client, topics []string) (bool, 
 	// means that all of it is stable.
 	stable, err1 := admin.ListCommittedOffsets(ctx, topics...)
 	ends, err2 := admin.ListEndOffsets(ctx, topics...)
-	err := errors.Join(err1, err2, stable.Error(), ends.Error())
+	err := errors.Join(err1, err2, listingError(stable), listingError(ends))
 	return err == nil && sameOffsets(stable, ends), err
+}
+
+// listingError is the first error but that a topic is not there.
+func listingError(listed kadm.ListedOffsets) (first error) {
+	listed.Each(func(offset kadm.ListedOffset) {
+		if first == nil && !errors.Is(offset.Err, kerr.UnknownTopicOrPartition) {
+			first = offset.Err
+		}
+	})
+	return first
 }
 
 func sameOffsets(a, b kadm.ListedOffsets) bool {

@@ -26,6 +26,7 @@ func TestResyncAndRetention(t *testing.T) {
 	r.init(t)
 	old := r.insert(t, 6)
 	execute(t, nil, "run", "--once", "--config", r.config).wantCode(t, exitFine)
+	r.kafka.AwaitMarkers(t, r.topic)
 	admin := kadm.NewClient(r.kafka.Client(t))
 	ends, err := admin.ListEndOffsets(t.Context(), r.topic)
 	if err != nil {

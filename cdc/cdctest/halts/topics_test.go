@@ -22,6 +22,8 @@ type marks struct {
 
 func (b *bed) marks(t *testing.T) marks {
 	t.Helper()
+	// The relay that ran last may have gone before its markers were written.
+	b.Kafka.AwaitMarkers(t, b.Topic, b.PositionTopic)
 	m := marks{
 		Confirmed: query(t, b.db, `SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1`, b.Slot),
 		Ends:      map[string]map[int32]int64{},
