@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/cdc-relay/cdc-relay/cdc"
 	"github.com/cdc-relay/cdc-relay/cdc/kafka"
@@ -84,15 +83,15 @@ func (b *bed) countBacklog(ctx context.Context, r *relay, backlog backlog) (drai
 	if err != nil {
 		return drain{}, err
 	}
-	began, cpuBefore := time.Now(), ownCPU()
+	watch, cpuBefore := startWatch(), ownCPU()
 	walsender := b.watchWalsender(ctx, r.database.name, r.slot)
 	defer walsender.stop()
 	if err := runner.Run(ctx); err != nil {
 		return drain{}, err
 	}
-	took, cpu := time.Since(began), ownCPU()-cpuBefore
+	result := watch.stop(backlog, ownCPU()-cpuBefore, walsender.cpu())
 	if rows.Load() != int64(backlog.rows) {
 		return drain{}, fmt.Errorf("%d rows came, want %d", rows.Load(), backlog.rows)
 	}
-	return newDrain(backlog, took, cpu, walsender.cpu()), nil
+	return result, nil
 }

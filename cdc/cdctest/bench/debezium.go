@@ -207,17 +207,16 @@ func (p pipe) drain(ctx context.Context, backlog backlog) (result drain, err err
 	if err != nil {
 		return result, err
 	}
-	began := time.Now()
+	watch := startWatch()
 	before, _ := processCPU(pid)
 	walsender := p.bed.watchWalsender(ctx, p.database.name, p.name)
 	err = p.bed.awaitRecords(ctx, p.topic, backlog.rows, running.failure)
-	took := time.Since(began)
 	after, _ := processCPU(pid)
+	result = watch.stop(backlog, after-before, walsender.cpu())
 	walsender.stop()
 	if err = errors.Join(err, running.stop()); err != nil {
 		return result, fmt.Errorf("%w\n%s", err, p.worker.Log())
 	}
-	result = newDrain(backlog, took, after-before, walsender.cpu())
 	rss, _ := processPeakRSS(pid)
 	result.PeakRSSMiB = float64(rss) / (1 << 20)
 	size, err := p.bed.checkRows(ctx, backlog.rows, p.topic)

@@ -38,14 +38,14 @@ func (b *bed) discard(ctx context.Context, d database, slot string, socket bool,
 		return drain{}, err
 	}
 	defer source.Close()
-	began, cpuBefore := time.Now(), ownCPU()
+	watch, cpuBefore := startWatch(), ownCPU()
 	stream, err := source.Attach(ctx)
 	if err != nil {
 		return drain{}, err
 	}
 	defer stream.Close()
-	watch := b.watchWalsender(ctx, d.name, slot)
-	defer watch.stop()
+	walsender := b.watchWalsender(ctx, d.name, slot)
+	defer walsender.stop()
 	received := 0
 	statusAt := time.Now().Add(stream.StatusInterval())
 	for received < backlog.rows {
@@ -66,6 +66,5 @@ func (b *bed) discard(ctx context.Context, d database, slot string, socket bool,
 			return drain{}, fmt.Errorf("%d rows came, want %d", received, backlog.rows)
 		}
 	}
-	took, cpu := time.Since(began), ownCPU()-cpuBefore
-	return newDrain(backlog, took, cpu, watch.cpu()), nil
+	return watch.stop(backlog, ownCPU()-cpuBefore, walsender.cpu()), nil
 }

@@ -22,13 +22,25 @@ type drain struct {
 	KafkaCPU     float64 `json:"kafka_cpu_s_per_million,omitempty"`
 	BytesPerRow  float64 `json:"kafka_bytes_per_row,omitempty"` // of the log
 	PeakRSSMiB   float64 `json:"peak_rss_mib,omitempty"`
+	IdleCores    float64 `json:"idle_cores"` // of the machine, on average
 }
 
-func newDrain(backlog backlog, took time.Duration, cpu, walsender time.Duration) drain {
+// stopwatch runs while a backlog is drained.
+type stopwatch struct {
+	began time.Time
+	idle  time.Duration
+}
+
+func startWatch() stopwatch { return stopwatch{time.Now(), machineIdle()} }
+
+// stop returns what a drain of the backlog took; the caller knows the CPU time
+// of reader and walsender.
+func (w stopwatch) stop(backlog backlog, cpu, walsender time.Duration) drain {
+	took, idle := time.Since(w.began), machineIdle()-w.idle
 	perMillion := 1e6 / float64(backlog.rows)
 	return drain{
 		Backlog: backlog.shape.name, Rows: backlog.rows, Seconds: took.Seconds(), RowsPerSecond: float64(backlog.rows) / took.Seconds(),
-		ReaderCPU: cpu.Seconds() * perMillion, WalsenderCPU: walsender.Seconds() * perMillion,
+		ReaderCPU: cpu.Seconds() * perMillion, WalsenderCPU: walsender.Seconds() * perMillion, IdleCores: idle.Seconds() / took.Seconds(),
 	}
 }
 
@@ -100,7 +112,7 @@ func (b *bed) relayBacklog(ctx context.Context, r *relay, backlog backlog) (drai
 	cmd := exec.CommandContext(ctx, b.binary, "run", "--once", "--config", r.config)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
-	began := time.Now()
+	watch := startWatch()
 	if err := cmd.Start(); err != nil {
 		return drain{}, err
 	}
@@ -111,9 +123,7 @@ func (b *bed) relayBacklog(ctx context.Context, r *relay, backlog backlog) (drai
 	if err := cmd.Wait(); err != nil {
 		return drain{}, fmt.Errorf("%w\n%s", err, output.Bytes())
 	}
-	took := time.Since(began)
-	cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	result := newDrain(backlog, took, cpu, walsender.cpu())
+	result := watch.stop(backlog, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime(), walsender.cpu())
 	result.PeakRSSMiB = float64(memory.peakRSS()) / (1 << 20)
 	size, err := b.checkRows(ctx, backlog.rows, r.topics...)
 	result.BytesPerRow = float64(size) / float64(backlog.rows)

@@ -144,6 +144,21 @@ func processPeakRSS(pid int) (int64, bool) {
 	return 0, false
 }
 
+// machineIdle is for how long processors had nothing to do, of all of them
+// together; what other machines took from them (steal) is not idle. 0 where it
+// is not known. (proc_stat(5): idle and iowait of the line "cpu".)
+func machineIdle() time.Duration {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	var user, nice, system, idle, iowait int64
+	if _, err := fmt.Sscanf(string(data), "cpu %d %d %d %d %d", &user, &nice, &system, &idle, &iowait); err != nil {
+		return 0
+	}
+	return time.Duration(idle+iowait) * time.Second / clockTicks
+}
+
 // ownCPU is what this process used so far.
 func ownCPU() time.Duration {
 	var usage syscall.Rusage

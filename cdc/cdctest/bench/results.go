@@ -71,11 +71,11 @@ func (r results) print(w io.Writer, format string) error {
 
 func (s summaries) printDrains(w io.Writer) {
 	if len(s.Drains) > 0 {
-		fmt.Fprintln(w, "\nbacklog\treader\trows/s\tratio\treader CPU s/M\tratio\twalsender CPU s/M\tbroker CPU s/M\tbytes/row\tpeak RSS MiB")
+		fmt.Fprintln(w, "\nbacklog\treader\trows/s\tratio\treader CPU s/M\tratio\twalsender CPU s/M\tbroker CPU s/M\tbytes/row\tpeak RSS MiB\tidle cores")
 	}
 	for _, d := range s.Drains {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Backlog, d.Reader, d.RowsPerSecond.text(0), d.SpeedRatio.text(2),
-			d.ReaderCPU.text(1), d.CPURatio.text(2), d.WalsenderCPU.text(1), d.KafkaCPU.text(1), d.BytesPerRow.text(0), d.PeakRSSMiB.text(0))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Backlog, d.Reader, d.RowsPerSecond.text(0), d.SpeedRatio.text(2),
+			d.ReaderCPU.text(1), d.CPURatio.text(2), d.WalsenderCPU.text(1), d.KafkaCPU.text(1), d.BytesPerRow.text(0), d.PeakRSSMiB.text(0), d.IdleCores.text(2))
 	}
 }
 

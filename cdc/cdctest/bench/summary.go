@@ -13,6 +13,7 @@ type drainSummary struct {
 	KafkaCPU      spread `json:"kafka_cpu_s_per_million"`
 	BytesPerRow   spread `json:"kafka_bytes_per_row"`
 	PeakRSSMiB    spread `json:"peak_rss_mib"`
+	IdleCores     spread `json:"idle_cores"`
 	// Ratios of the relay to this reader in the same run.
 	SpeedRatio spread `json:"relay_rows_per_second_ratio"`
 	CPURatio   spread `json:"relay_cpu_ratio"`
@@ -31,6 +32,7 @@ func summarizeDrains(all []drain) (summaries []drainSummary) {
 			KafkaCPU:      spreadOf(runs, func(d drain) float64 { return d.KafkaCPU }),
 			BytesPerRow:   spreadOf(runs, func(d drain) float64 { return d.BytesPerRow }),
 			PeakRSSMiB:    spreadOf(runs, func(d drain) float64 { return d.PeakRSSMiB }),
+			IdleCores:     spreadOf(runs, func(d drain) float64 { return d.IdleCores }),
 		}
 		relay := byKey[key{k.backlog, relayName}]
 		summary.SpeedRatio = ratios(relay, runs, func(d drain) (int, float64) { return d.Run, d.RowsPerSecond })
