@@ -95,9 +95,10 @@ type loop struct {
 const pictureEvery = time.Millisecond
 
 func (l *loop) run() *Problem {
+	now := time.Now()
 	for {
-		in := l.next()
-		now := time.Now()
+		in := l.next(now)
+		now = time.Now()
 		if in.Kind == InputPublished {
 			l.observePublished(in.Err, now)
 		}
@@ -112,8 +113,9 @@ func (l *loop) run() *Problem {
 	}
 }
 
-// next waits for the next input. The picture is taken before every wait.
-func (l *loop) next() Input {
+// next waits for the next input. The picture is taken before every wait. now is
+// that of the step before: the clock is read once per message.
+func (l *loop) next(now time.Time) Input {
 	switch {
 	case l.failed != nil:
 		err := l.failed
@@ -125,7 +127,6 @@ func (l *loop) next() Input {
 		l.stopTold = true
 		return Input{Kind: InputStop}
 	}
-	now := time.Now()
 	if l.pictureDue && now.Sub(l.pictureAt) >= pictureEvery {
 		l.takePicture(now)
 	}

@@ -121,10 +121,10 @@ func (r *Router) eventTime(scratch []byte, p *plan, row *cdc.Row) ([]byte, error
 	if p.createdAt < 0 || row.Values[p.createdAt] == nil {
 		return r.commitTime.of(row.CommitTime), nil
 	}
-	created, err := parseColumnTime(row.Values[p.createdAt])
+	created, err := r.createdAt.parse(row.Values[p.createdAt])
 	if err != nil {
 		return nil, badRow(row, fmt.Sprintf("has in column %q %v", p.columnName(p.createdAt), err), "write a time, or map created_at to another column in postgres.columns")
 	}
 	start := len(scratch)
-	return created.AppendFormat(scratch, time.RFC3339Nano)[start:], nil
+	return r.eventTimes.append(scratch, created)[start:], nil
 }

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -10,32 +11,61 @@ import (
 // infinity, years before Christ or past 9999, and anything malformed.
 var errNoTime = errors.New("not a time between the years 1 and 9999")
 
-// parseColumnTime reads the text of a timestamptz, timestamp or date column as
+// columnTimes reads the text of timestamptz, timestamp and date columns as
 // Postgres prints it with DateStyle ISO, which the stream pins: 2026-01-02
 // 03:04:05.678901+00. Without an offset it is UTC. (PostgreSQL docs,
 // "Date/Time Output".) It is written out because time.Parse costs several
-// times as much, and this runs once a row.
-func parseColumnTime(text []byte) (time.Time, error) {
+// times as much, and this runs once a row; rows that follow each other are often
+// of the same second, which is remembered.
+type columnTimes struct {
+	text   [len("2026-01-02 03:04:05")]byte
+	second time.Time // what text stands for; zero: nothing is remembered
+}
+
+// parseColumnTime is columnTimes.parse for one text.
+func parseColumnTime(text []byte) (time.Time, error) { return new(columnTimes).parse(text) }
+
+func (c *columnTimes) parse(text []byte) (time.Time, error) {
 	p := timeText{rest: text}
-	year, month, day := p.digits(4), p.after('-', 2), p.after('-', 2)
-	var hour, minute, second, nanosecond, offset int
-	if !p.failed && len(p.rest) > 0 {
-		hour, minute, second = p.after(' ', 2), p.after(':', 2), p.after(':', 2)
-		nanosecond = p.fraction()
-		offset = p.offset()
-	}
-	if p.failed || len(p.rest) > 0 || year < 1 || month < 1 || month > 12 || hour > 23 || minute > 59 || second > 59 {
+	t := c.upToSecond(&p)
+	nanosecond, offset := p.fraction(), p.offset()
+	if p.failed || len(p.rest) > 0 {
 		return time.Time{}, fmt.Errorf("%s: %w", quoted(text), errNoTime)
 	}
-	t := time.Date(year, time.Month(month), day, hour, minute, second, nanosecond, time.UTC)
-	if t.Day() != day {
-		return time.Time{}, fmt.Errorf("%s: %w", quoted(text), errNoTime)
-	}
-	t = t.Add(-time.Duration(offset) * time.Second)
-	if t.Year() < 1 || t.Year() > 9999 {
+	t = t.Add(time.Duration(nanosecond) - time.Duration(offset)*time.Second)
+	if offset != 0 && (t.Year() < 1 || t.Year() > 9999) {
 		return time.Time{}, fmt.Errorf("%s: %w", quoted(text), errNoTime)
 	}
 	return t, nil
+}
+
+// upToSecond reads the date and, if there is one, the time of day without the
+// fraction.
+func (c *columnTimes) upToSecond(p *timeText) time.Time {
+	if !c.second.IsZero() && bytes.HasPrefix(p.rest, c.text[:]) {
+		p.rest = p.rest[len(c.text):]
+		return c.second
+	}
+	text := p.rest
+	year, month, day := p.digits(4), p.after('-', 2), p.after('-', 2)
+	var hour, minute, second int
+	if !p.failed && len(p.rest) > 0 {
+		hour, minute, second = p.after(' ', 2), p.after(':', 2), p.after(':', 2)
+	}
+	if p.failed || year < 1 || month < 1 || month > 12 || hour > 23 || minute > 59 || second > 59 {
+		p.failed = true
+		return time.Time{}
+	}
+	t := time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC)
+	if t.Day() != day {
+		p.failed = true
+		return time.Time{}
+	}
+	if len(text)-len(p.rest) == len(c.text) {
+		copy(c.text[:], text)
+		c.second = t
+	}
+	return t
 }
 
 // timeText is what is left to read; failed is set once and stays.

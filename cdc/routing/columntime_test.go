@@ -46,3 +46,25 @@ func TestParseColumnTimeReadsWhatPostgresPrints(t *testing.T) {
 		}
 	})
 }
+
+// A reader that remembers the last second reads everything as a fresh one does.
+func TestColumnTimesRemembersNothingWrong(t *testing.T) {
+	digit := rapid.RuneFrom([]rune("01259"))
+	text := rapid.OneOf(
+		rapid.SampledFrom([]string{"2026-01-02", "2026-01-02 03:04:05", "2026-01-02 03:04:05.", "2026-01-02 03:04:05.5", "2026-01-02 03:04:06", "2026-01-02 03:04:05+00",
+			"2026-01-02 03:04:05.123456-01", "2026-01-02 03:04:059", "0001-01-01 00:00:00", "0001-01-01 00:00:00+01", "9999-12-31 23:59:59-01", "2026-01-02 03:04:05 BC", ""}),
+		rapid.Custom(func(t *rapid.T) string {
+			return "2026-01-02 03:04:0" + string(digit.Draw(t, "digit")) + rapid.StringMatching(`(\.[0-9]{1,6})?([+-]0[0-9](:30)?)?`).Draw(t, "rest")
+		}),
+	)
+	rapid.Check(t, func(t *rapid.T) {
+		var remembering columnTimes
+		for _, text := range rapid.SliceOfN(text, 1, 30).Draw(t, "texts") {
+			got, gotErr := remembering.parse([]byte(text))
+			want, wantErr := parseColumnTime([]byte(text))
+			if !got.Equal(want) || (gotErr == nil) != (wantErr == nil) {
+				t.Fatalf("%q: got %s, %v, want %s, %v", text, got, gotErr, want, wantErr)
+			}
+		}
+	})
+}

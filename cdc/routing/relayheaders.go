@@ -32,15 +32,16 @@ func appendHex(text []byte, value uint64, digits int) []byte {
 // commitTimeText is the text of the last commit time, which all rows of a
 // transaction share.
 type commitTimeText struct {
-	time time.Time
-	text []byte
+	time    time.Time
+	text    []byte
+	printer timePrinter
 }
 
 // of returns the commit time in RFC 3339, UTC. The text is valid until that of
 // another time is asked for.
 func (c *commitTimeText) of(t time.Time) []byte {
 	if c.text == nil || !c.time.Equal(t) {
-		c.time, c.text = t, t.UTC().AppendFormat(c.text[:0], time.RFC3339Nano)
+		c.time, c.text = t, c.printer.append(c.text[:0], t)
 	}
 	return c.text
 }

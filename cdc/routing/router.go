@@ -47,6 +47,8 @@ type Router struct {
 	lent       lent
 	names      headerNames
 	commitTime commitTimeText
+	createdAt  columnTimes
+	eventTimes timePrinter
 }
 
 // content is what the formats differ in.
