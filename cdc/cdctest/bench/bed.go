@@ -28,18 +28,19 @@ type bed struct {
 	discards int // likewise
 	pipes    int // likewise, of Debezium
 	newKafka func() (*cdctest.KafkaServer, error)
+	link     *link // nil where nothing is measured over it
 }
 
-// startBed starts everything; newKafka makes the broker.
-func startBed(ctx context.Context, newKafka func() (*cdctest.KafkaServer, error)) (*bed, error) {
-	b := &bed{newKafka: newKafka}
-	if err := b.start(ctx); err != nil {
+// startBed starts everything that the options need.
+func startBed(ctx context.Context, opts options) (*bed, error) {
+	b := &bed{newKafka: opts.newKafka}
+	if err := b.start(ctx, opts.linked()); err != nil {
 		return nil, errors.Join(err, b.remove())
 	}
 	return b, nil
 }
 
-func (b *bed) start(ctx context.Context) (err error) {
+func (b *bed) start(ctx context.Context, linked bool) (err error) {
 	if b.dir, err = os.MkdirTemp("", "cdc-relay-bench-"); err != nil {
 		return fmt.Errorf("make a directory: %w", err)
 	}
@@ -55,6 +56,11 @@ func (b *bed) start(ctx context.Context) (err error) {
 	if b.postgres, err = cdctest.NewPostgresServer(cdctest.PostgresConfig{Settings: settings}); err != nil {
 		return err
 	}
+	if linked {
+		if err := b.makeLink(settings); err != nil {
+			return err
+		}
+	}
 	if err := b.postgres.Start(ctx); err != nil {
 		return err
 	}
@@ -64,8 +70,28 @@ func (b *bed) start(ctx context.Context) (err error) {
 	return b.kafka.Start(ctx)
 }
 
+// makeLink makes the server, which does not run yet, listen at the link too.
+func (b *bed) makeLink(settings map[string]string) (err error) {
+	if b.link, err = newLink(); err != nil {
+		return err
+	}
+	settings["listen_addresses"] = "127.0.0.1," + linkHost
+	if err := b.postgres.Configure(settings); err != nil {
+		return err
+	}
+	rules, err := os.OpenFile(filepath.Join(b.postgres.DataDir(), "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("open access rules: %w", err)
+	}
+	_, err = fmt.Fprintf(rules, "host all all %s/32 trust\n", linkPeer)
+	return errors.Join(err, rules.Close())
+}
+
 func (b *bed) remove() error {
 	var errs []error
+	if b.link != nil {
+		errs = append(errs, b.link.close())
+	}
 	for _, worker := range b.workers {
 		errs = append(errs, worker.Remove())
 	}

@@ -59,7 +59,7 @@ func (b *bed) countBacklog(ctx context.Context, r *relay, backlog backlog) (drai
 		return drain{}, err
 	}
 	source, err := postgres.New(postgres.Config{
-		DSN:  func() (string, error) { return b.dsn(r.database.name, r.variant.socket), nil },
+		DSN:  func() (string, error) { return b.dsn(r.database.name, r.variant.way), nil },
 		Slot: r.slot, Publication: publication, Table: "public.outbox", RequiredColumns: router.RequiredColumns(),
 	})
 	if err != nil {

@@ -11,33 +11,30 @@ import (
 
 // discardReader is the reference on the side of PostgreSQL: it receives, and
 // nothing more.
-func discardReader(socket bool) reader {
-	name := "discard"
-	if socket {
-		name = "discard, Unix socket"
-	}
-	return reader{name: name, seat: func(ctx context.Context, b *bed, d database) (*seat, error) {
+func discardReader(w way) reader {
+	return reader{name: w.of("discard"), seat: func(ctx context.Context, b *bed, d database) (*seat, error) {
 		b.discards++
 		slot := fmt.Sprintf("discard_%d", b.discards)
 		if err := b.copySlot(ctx, d, slot); err != nil {
 			return nil, err
 		}
 		return &seat{slot: slot, drain: func(ctx context.Context, backlog backlog) (drain, error) {
-			return b.discard(ctx, d, slot, socket, backlog)
+			return b.discard(ctx, d, slot, w, backlog)
 		}}, nil
 	}}
 }
 
 // discard receives and decodes the backlog in this process.
-func (b *bed) discard(ctx context.Context, d database, slot string, socket bool, backlog backlog) (drain, error) {
+func (b *bed) discard(ctx context.Context, d database, slot string, w way, backlog backlog) (drain, error) {
 	source, err := postgres.New(postgres.Config{
-		DSN:  func() (string, error) { return b.dsn(d.name, socket), nil },
-		Slot: slot, Publication: publication, Table: "public.outbox",
+		DSN:  func() (string, error) { return b.dsn(d.name, w), nil },
+		Slot: slot, Publication: publication, Table: "public.outbox", AllowInsecure: w.link,
 	})
 	if err != nil {
 		return drain{}, err
 	}
 	defer source.Close()
+	b.take(w)
 	watch, cpuBefore := startWatch(), ownCPU()
 	stream, err := source.Attach(ctx)
 	if err != nil {

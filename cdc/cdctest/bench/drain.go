@@ -112,6 +112,7 @@ func (b *bed) relayBacklog(ctx context.Context, r *relay, backlog backlog) (drai
 	cmd := exec.CommandContext(ctx, b.binary, "run", "--once", "--config", r.config)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
+	b.take(r.variant.way)
 	watch := startWatch()
 	if err := cmd.Start(); err != nil {
 		return drain{}, err

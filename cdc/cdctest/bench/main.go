@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, stderr *os.File) 
 // error it returns what was measured before.
 func measure(ctx context.Context, opts options, p *progress) (results results, err error) {
 	p.step("starting PostgreSQL and Kafka, building cdc-relay")
-	b, err := startBed(ctx, opts.newKafka)
+	b, err := startBed(ctx, opts)
 	if err != nil {
 		return results, err
 	}

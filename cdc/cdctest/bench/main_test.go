@@ -22,7 +22,7 @@ func smallOptions() options {
 	opts := options{
 		measure: []string{measureDrain, measureLatency, measureIdle, measureGrowth},
 		rows:    1000, runs: 1, latency: time.Second, warmUp: 100 * time.Millisecond, brokerUp: time.Second, idle: time.Second, rates: []int{0}, output: "text",
-		socket: true, codecs: []string{"none", "lz4"}, delivery: []string{"exactly-once"},
+		ways: []way{{socket: true}}, codecs: []string{"none", "lz4"}, delivery: []string{"exactly-once"},
 		growth:   growthOptions{rows: 500, backlogs: []int{500}, topics: []int{3}, partitions: []int{1}, sizes: []int{5000}},
 		newKafka: cdctest.NewKfakeServer,
 	}
@@ -112,7 +112,7 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	for _, args := range [][]string{
 		{"-rows", "0"}, {"-runs", "0"}, {"-latency", "1ms"}, {"-idle", "0s"}, {"-o", "xml"}, {"-measure", "speed"}, {"-rates", "fast"},
-		{"-growth-topics", "1001"}, {"-growth-sizes", "10"}, {"-warm-up", "-1s"}, {"-broker-warm-up", "-1s"}, {"more"}, {"-nothing"},
+		{"-growth-topics", "1001"}, {"-growth-sizes", "10"}, {"-warm-up", "-1s"}, {"-broker-warm-up", "-1s"}, {"more"}, {"-nothing"}, {"-link", "far"}, {"-link", "1ms,2s"},
 	} {
 		if _, err := parse(args, io.Discard); err == nil {
 			t.Errorf("%q was accepted", args)

@@ -32,7 +32,7 @@ type options struct {
 	idle     time.Duration // over which idle CPU is measured
 	rates    []int         // transactions per second at which latency is measured; 0: as many as the database takes
 	output   string        // text or json
-	socket   bool          // also over the Unix socket
+	ways     []way         // over which drains are measured beside loopback TCP
 	codecs   []string      // compression; the first is everywhere, the others only beside it
 	delivery []string      // modes, likewise
 
@@ -76,7 +76,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&opts.idle, "idle", time.Minute, "time over which idle CPU is measured")
 	rates := flags.String("rates", "100,1000,max", "transactions per second at which latency is measured; max: as many as the database takes")
 	flags.StringVar(&opts.output, "o", "text", "output: text or json")
-	flags.BoolVar(&opts.socket, "socket", false, "drain over the Unix socket too")
+	socket := flags.Bool("socket", false, "drain over the Unix socket too")
+	links := flags.String("link", "", "drain over a network of two hosts too: their round trips, with commas, such as 0s,1ms (Linux, root)")
 	codecs := flags.String("compression", "none", "compression of the relay; more than one, with commas: drain with the others too")
 	delivery := flags.String("delivery", "exactly-once", "delivery mode of the relay; more than one, with commas: measure drain and latency of the others too")
 	flags.BoolVar(&opts.debezium, "debezium", false, "measure Debezium in Kafka Connect too, default and tuned (needs Java and Maven)")
@@ -92,11 +93,15 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	opts.measure, opts.codecs, opts.delivery = strings.Split(*measure, ","), strings.Split(*codecs, ","), strings.Split(*delivery, ",")
 	opts.growth.rows = *growthRows
-	var errs [5]error
+	var errs [6]error
 	opts.rates, errs[0] = numbers("-rates", strings.ReplaceAll(*rates, "max", "0"), 0)
 	opts.growth.backlogs, errs[1] = numbers("-growth-backlogs", *backlogs, writers)
 	opts.growth.topics, errs[2] = numbers("-growth-topics", *topics, 1)
 	opts.growth.partitions, errs[3] = numbers("-growth-partitions", *parts, 1)
+	if *socket {
+		opts.ways = append(opts.ways, way{socket: true})
+	}
+	opts.ways, errs[5] = appendLinks(opts.ways, *links)
 	opts.growth.sizes, errs[4] = numbers("-growth-sizes", *sizes, minPayloadBytes)
 	err := errors.Join(append(errs[:], opts.validate(flags.NArg()))...)
 	if err != nil {
@@ -124,6 +129,26 @@ func (o options) validate(arguments int) error {
 		"at most %d partitions", maxGrowthPartitions)
 	want(arguments == 0, "no arguments")
 	return errors.Join(errs...)
+}
+
+// appendLinks appends a way for each round trip.
+func appendLinks(ways []way, roundTrips string) ([]way, error) {
+	if roundTrips == "" {
+		return ways, nil
+	}
+	for _, word := range strings.Split(roundTrips, ",") {
+		roundTrip, err := time.ParseDuration(word)
+		if err != nil || roundTrip < 0 || roundTrip > time.Second {
+			return nil, fmt.Errorf("want -link of round trips up to 1s, with commas, not %q", roundTrips)
+		}
+		ways = append(ways, way{link: true, roundTrip: roundTrip})
+	}
+	return ways, nil
+}
+
+// linked says whether a network of two hosts is needed.
+func (o options) linked() bool {
+	return slices.ContainsFunc(o.ways, func(w way) bool { return w.link })
 }
 
 // numbers reads integers with commas between them.

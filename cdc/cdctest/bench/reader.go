@@ -52,12 +52,11 @@ type backlog struct {
 // readers returns what is compared, the reference first.
 func (o options) readers(debezium []reader) []reader {
 	base := variant{compression: o.codecs[0], delivery: o.delivery[0]}
-	all := []reader{discardReader(false), countingReader(base.as("relay, counting")), relayReader(base.as("relay"))}
-	if o.socket {
-		overSocket := base.as("relay, Unix socket")
-		overSocket.socket = true
-		overSocket.steady = false
-		all = append(all, discardReader(true), relayReader(overSocket))
+	all := []reader{discardReader(way{}), countingReader(base.as("relay, counting")), relayReader(base.as("relay"))}
+	for _, w := range o.ways {
+		elsewhere := base.as(w.of("relay"))
+		elsewhere.way, elsewhere.steady = w, false
+		all = append(all, discardReader(w), relayReader(elsewhere))
 	}
 	for _, codec := range o.codecs[1:] {
 		compressed := base.as("relay, " + codec)
@@ -93,7 +92,7 @@ func inTurn[E any](all []E, run int) []E {
 type variant struct {
 	name        string
 	steady      bool
-	socket      bool
+	way         way
 	compression string
 	delivery    string
 	topics      int // 0: one

@@ -59,22 +59,14 @@ func (b *bed) newRelay(ctx context.Context, d database, v variant) (*relay, erro
 
 func (b *bed) configOf(r *relay) string {
 	return fmt.Sprintf(`relay: %s
-postgres: {dsn: %q, slot: %s, publication: %s, table: public.outbox}
+postgres: {dsn: %q, allow_insecure: %t, slot: %s, publication: %s, table: public.outbox}
 kafka: {brokers: [%s], replication: 1, compression: %s}
 delivery: %s
 routing: {topic: "%s-{aggregatetype}", allowed_topics: ["%s-*"]}
 admin: {listen: %s}
 log: {level: warn, format: text}
-`, r.name, b.dsn(r.database.name, r.variant.socket), r.slot, publication, strings.Join(b.kafka.Brokers(), ", "), r.variant.compression,
+`, r.name, b.dsn(r.database.name, r.variant.way), r.variant.way.link, r.slot, publication, strings.Join(b.kafka.Brokers(), ", "), r.variant.compression,
 		r.variant.delivery, r.name, r.name, r.admin)
-}
-
-// dsn is a connection string over TCP or the Unix socket.
-func (b *bed) dsn(database string, socket bool) string {
-	if socket {
-		return b.postgres.SocketDSN(database, "postgres")
-	}
-	return b.postgres.DSN(database, "postgres")
 }
 
 // publication is shared by the readers of one database.
