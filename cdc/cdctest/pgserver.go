@@ -27,6 +27,8 @@ type PostgresConfig struct {
 	// Settings are lines of postgresql.conf that override the defaults here;
 	// values are as in the file, without quotes.
 	Settings map[string]string
+	// TLS: it takes TLS connections too; see TLSDSN.
+	TLS bool
 }
 
 // defaultSettings suit tests of logical replication: fast, and safe only
@@ -72,6 +74,7 @@ type PostgresServer struct {
 	bin  postgresBinaries
 	root string // holds data, socket and log
 	port int
+	tls  bool
 
 	mu     sync.Mutex // guards the field below, and orders starts and stops
 	keeper *helper    // nil until the first start
@@ -83,7 +86,12 @@ func NewPostgresServer(cfg PostgresConfig) (*PostgresServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.initdb(), s.Configure(cfg.Settings)); err != nil {
+	s.tls = cfg.TLS
+	err = s.initdb()
+	if err == nil && s.tls {
+		err = s.makeCertificate()
+	}
+	if err = errors.Join(err, s.Configure(cfg.Settings)); err != nil {
 		return nil, errors.Join(err, removeServerDir(s.root))
 	}
 	return s, nil
@@ -166,6 +174,9 @@ func (s *PostgresServer) initdb(options ...string) error {
 // after a restart.
 func (s *PostgresServer) Configure(settings map[string]string) error {
 	all := maps.Clone(defaultSettings)
+	if s.tls {
+		all["ssl"], all["ssl_cert_file"] = "on", s.certificate()
+	}
 	maps.Copy(all, settings)
 	all["port"] = strconv.Itoa(s.port)
 	all["unix_socket_directories"] = s.root

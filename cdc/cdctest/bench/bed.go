@@ -53,7 +53,7 @@ func (b *bed) start(ctx context.Context, linked bool) (err error) {
 		"shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum": "off", "wal_sender_timeout": "60s",
 		"max_replication_slots": "200", "max_wal_senders": "50",
 	}
-	if b.postgres, err = cdctest.NewPostgresServer(cdctest.PostgresConfig{Settings: settings}); err != nil {
+	if b.postgres, err = cdctest.NewPostgresServer(cdctest.PostgresConfig{Settings: settings, TLS: true}); err != nil {
 		return err
 	}
 	if linked {

@@ -36,7 +36,7 @@
 //     confirmed it.
 //
 // Its driver speaks TCP only; with -socket the relay is measured over both, with
-// -link over a network of two hosts at a distance (link_linux.go), for which there
+// -tls over TLS too, with -link over a network of two hosts at a distance (link_linux.go), for which there
 // need to be neither two hosts nor netem.
 //
 //	bench [-measure drain,latency,idle,growth] [-debezium] [-o text|json]

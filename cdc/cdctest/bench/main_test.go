@@ -22,7 +22,7 @@ func smallOptions() options {
 	opts := options{
 		measure: []string{measureDrain, measureLatency, measureIdle, measureGrowth},
 		rows:    1000, runs: 1, latency: time.Second, warmUp: 100 * time.Millisecond, brokerUp: time.Second, idle: time.Second, rates: []int{0}, output: "text",
-		ways: []way{{socket: true}}, codecs: []string{"none", "lz4"}, delivery: []string{"exactly-once"},
+		ways: []way{{socket: true}, {tls: true}}, codecs: []string{"none", "lz4"}, delivery: []string{"exactly-once"},
 		growth:   growthOptions{rows: 500, backlogs: []int{500}, topics: []int{3}, partitions: []int{1}, sizes: []int{5000}},
 		newKafka: cdctest.NewKfakeServer,
 	}
@@ -44,7 +44,7 @@ func TestMeasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("\n%s", table.String())
-	relays, debezium := 3, 0
+	relays, debezium := 4, 0
 	if opts.debezium {
 		debezium = len(tunings())
 	}

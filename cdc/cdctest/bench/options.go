@@ -77,6 +77,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	rates := flags.String("rates", "100,1000,max", "transactions per second at which latency is measured; max: as many as the database takes")
 	flags.StringVar(&opts.output, "o", "text", "output: text or json")
 	socket := flags.Bool("socket", false, "drain over the Unix socket too")
+	tls := flags.Bool("tls", false, "drain over TLS too")
 	links := flags.String("link", "", "drain over a network of two hosts too: their round trips, with commas, such as 0s,1ms (Linux, root)")
 	codecs := flags.String("compression", "none", "compression of the relay; more than one, with commas: drain with the others too")
 	delivery := flags.String("delivery", "exactly-once", "delivery mode of the relay; more than one, with commas: measure drain and latency of the others too")
@@ -100,6 +101,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	opts.growth.partitions, errs[3] = numbers("-growth-partitions", *parts, 1)
 	if *socket {
 		opts.ways = append(opts.ways, way{socket: true})
+	}
+	if *tls {
+		opts.ways = append(opts.ways, way{tls: true})
 	}
 	opts.ways, errs[5] = appendLinks(opts.ways, *links)
 	opts.growth.sizes, errs[4] = numbers("-growth-sizes", *sizes, minPayloadBytes)
