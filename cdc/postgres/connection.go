@@ -19,8 +19,9 @@ import (
 // that a replication connection offers.
 type connection struct {
 	pg      *pgconn.PgConn
-	version int // server_version_num
-	reader  *reader
+	version int     // server_version_num
+	reader  *reader // nil until the server was reached
+	first   *firstByte
 	host    string // for texts: host:port or the socket's folder
 	network string // where it is really connected to
 	address string
@@ -57,11 +58,12 @@ func (cfg *Config) connect(ctx context.Context, opts connectOptions) (*connectio
 			return nil, err
 		}
 		c.network, c.address = network, address
-		return conn, nil
+		c.reader = newReader(conn)
+		return c.reader, nil
 	}
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		c.reader = newReader(r)
-		return pgproto3.NewFrontend(c.reader, w)
+		c.first = &firstByte{src: r}
+		return pgproto3.NewFrontend(c.first, w)
 	}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if c.notice != nil {

@@ -8,7 +8,7 @@
 //	connection.go  one session with pinned settings; simple protocol only
 //	source.go   Inspect and Attach
 //	look.go     the one look over SQL that facts, checks and the guard share
-//	stream.go   the replication connection; reader.go how its socket is read,
+//	stream.go   the replication connection; reader.go and pace.go how its socket is read,
 //	            received.go what comes, decode.go pgoutput to cdc.Message
 //	facts.go    the facts that decide, read while the slot is ours
 //	guard.go    watches publication and table while streaming

@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -101,7 +102,7 @@ func (c *connection) connectProblem(err error) *cdc.Problem {
 		}
 		return serverProblem(step, pg)
 	}
-	if _, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok || c.reader != nil && c.reader.begun && !startsLikePostgres(c.reader.first) {
+	if _, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok || c.first != nil && c.first.read && !startsLikePostgres(c.first.byte) {
 		return notPostgres(c.host, c.scrub(rootText(err)))
 	}
 	return &cdc.Problem{
@@ -109,6 +110,23 @@ func (c *connection) connectProblem(err error) *cdc.Problem {
 		Why:  c.scrub(rootText(err)),
 		Fix:  "check that the server runs and is reachable from here (host, port, firewall), and that it offers TLS as sslmode demands",
 	}
+}
+
+// firstByte remembers the first byte that a server sends, by which another
+// protocol is known.
+type firstByte struct {
+	src  io.Reader
+	byte byte
+	read bool
+}
+
+// Read implements io.Reader.
+func (f *firstByte) Read(p []byte) (int, error) {
+	n, err := f.src.Read(p)
+	if n > 0 && !f.read {
+		f.read, f.byte = true, p[0]
+	}
+	return n, err
 }
 
 // startsLikePostgres knows the first bytes that a server may answer the startup

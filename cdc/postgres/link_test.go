@@ -19,10 +19,12 @@ type badLink struct {
 	net.Conn
 	piece int // at most so many bytes per read; every third read times out; 0: all is well
 	reads int
-	hole  atomic.Bool // nothing comes through any more, in either direction
+	count atomic.Int64 // of reads
+	hole  atomic.Bool  // nothing comes through any more, in either direction
 }
 
 func (l *badLink) Read(p []byte) (int, error) {
+	l.count.Add(1)
 	for {
 		if l.piece > 0 && !l.hole.Load() {
 			l.reads++
@@ -58,7 +60,11 @@ func (f *fixture) over(link *badLink) {
 }
 
 func TestMessagesSurviveTimeoutsInTheirMiddle(t *testing.T) {
-	f := ready(t, cdctest.SharedPostgres(t))
+	messagesInPieces(t, ready(t, cdctest.SharedPostgres(t)))
+}
+
+func messagesInPieces(t *testing.T, f *fixture) {
+	t.Helper()
 	link := &badLink{}
 	f.over(link)
 	s := f.attach(t)

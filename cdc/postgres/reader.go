@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"bufio"
-	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -12,43 +11,31 @@ import (
 const (
 	// readBufferBytes is how much one read may bring.
 	readBufferBytes = 256 << 10
-	// stride is how long a reader in the middle of traffic waits before its next
-	// read. pgoutput is sent one message at a time; a reader that sits in read is
-	// woken for each, which costs it and the walsender more than all else. Where
-	// nothing else is due the runtime makes a millisecond of it, which is as well.
-	stride = 300 * time.Microsecond
-	// quietAfter is how old the last data must be to count as the end of a burst.
-	quietAfter = time.Millisecond
-	// burstReads is how many reads a burst has before strides begin: a transaction
-	// that comes alone takes fewer, and is not held up.
-	burstReads = 8
 	// leastWait lets a read whose time is already over see what the socket holds;
 	// with a deadline in the past the runtime would not even look.
 	leastWait = 100 * time.Microsecond
 )
 
-// reader is the source of a connection's frontend. Until stream is called it
-// passes reads through; from then on it reads in large strides, with the
-// deadline of the moment, and can be woken. Only wake may be called from
-// another goroutine than the owner's.
+// reader is the connection to the server below TLS, if there is any: whoever
+// reads from it takes from a large buffer, so that neither a TLS record nor a
+// message costs a read of its own. Until stream is called it passes everything
+// through; from then on it reads at the pace of the traffic, with the deadline of
+// the moment, and can be woken. Only wake may be called from another goroutine
+// than the owner's.
 type reader struct {
+	net.Conn
 	buffered *bufio.Reader
-	src      io.Reader
-	first    byte // the first byte that the server ever sent
-	begun    bool
 
-	conn     net.Conn // nil until stream
-	until    time.Time
-	looked   bool // the socket was read since receiveBy
-	woken    atomic.Bool
-	lastRead time.Time // when data last came
-	burst    int       // reads since the last quiet time
-	pause    func(time.Duration)
-	full     bool // the last read filled the buffer: more is waiting
+	streaming bool
+	pace      pace
+	until     time.Time
+	looked    bool // the socket was read since receiveBy
+	woken     atomic.Bool
+	lastRead  time.Time // when data last came
 }
 
-func newReader(src io.Reader) *reader {
-	r := &reader{src: src}
+func newReader(conn net.Conn) *reader {
+	r := &reader{Conn: conn}
 	r.buffered = bufio.NewReaderSize(readerFunc(r.fill), readBufferBytes)
 	return r
 }
@@ -57,35 +44,26 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// Read implements io.Reader for the frontend.
+// Read implements net.Conn.
 func (r *reader) Read(p []byte) (int, error) { return r.buffered.Read(p) }
 
-// stream switches to deadlines; conn is where they are set.
-func (r *reader) stream(conn net.Conn, now time.Time) {
-	r.conn, r.lastRead = conn, now
-	r.pause = time.Sleep
-	if conn.LocalAddr().Network() == "unix" { // it holds few small messages: the walsender would wait for us
-		r.pause = nap
-	}
+// stream switches to deadlines and the pace of traffic.
+func (r *reader) stream(now time.Time) {
+	r.streaming, r.lastRead = true, now
+	r.pace = paceOf(r.RemoteAddr())
 }
 
 // receiveBy sets the deadline of the reads for the next message.
 func (r *reader) receiveBy(until time.Time) { r.until, r.looked = until, false }
 
 func (r *reader) fill(p []byte) (int, error) {
-	if r.conn == nil {
-		n, err := r.src.Read(p)
-		if n > 0 && !r.begun {
-			r.begun, r.first = true, p[0]
-		}
-		return n, err
+	if !r.streaming {
+		return r.Conn.Read(p)
 	}
 	now := time.Now()
-	if now.Sub(r.lastRead) >= quietAfter {
-		r.burst = 0
-	}
-	if !r.full && r.burst >= burstReads && r.until.Sub(now) > stride {
-		r.pause(stride) // too short to be worth a wake-up
+	pause := min(r.pace.pause(), r.until.Sub(now))
+	if pause > 0 {
+		nap(pause) // too short to be worth a wake-up
 		now = time.Now()
 	}
 	deadline := r.until
@@ -98,25 +76,25 @@ func (r *reader) fill(p []byte) (int, error) {
 	r.looked = true
 	// The order closes the race with wake: a wake before this deadline is set is
 	// seen by the check, one after the check overwrites the deadline.
-	if err := r.conn.SetReadDeadline(deadline); err != nil {
+	if err := r.SetReadDeadline(deadline); err != nil {
 		return 0, err
 	}
 	if r.woken.Load() {
 		return 0, os.ErrDeadlineExceeded
 	}
-	n, err := r.src.Read(p)
-	r.full = n == len(p)
+	n, err := r.Conn.Read(p)
+	done := time.Now()
 	if n > 0 {
-		r.lastRead = time.Now()
-		r.burst++
+		r.lastRead = done
 	}
+	r.pace.took(n, n == len(p), pause > 0, done.Sub(now))
 	return n, err
 }
 
 // wake makes the read that runs now, or else the next one, return early.
-func (r *reader) wake(conn net.Conn) {
+func (r *reader) wake() {
 	r.woken.Store(true)
-	_ = conn.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed connection, where nobody reads
+	_ = r.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed connection, where nobody reads
 }
 
 // tookWake reports and clears a wake.

@@ -94,7 +94,7 @@ func attach(ctx context.Context, cfg *Config, conn *connection) (*stream, error)
 		lost: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	conn.reader.stream(s.net, time.Now())
+	conn.reader.stream(time.Now())
 	return s, nil
 }
 
@@ -222,7 +222,7 @@ func (s *stream) fail(p *cdc.Problem) {
 func (s *stream) Lost() <-chan struct{} { return s.lost }
 
 // Wake implements cdc.Stream.
-func (s *stream) Wake() { s.conn.reader.wake(s.net) }
+func (s *stream) Wake() { s.conn.reader.wake() }
 
 func (s *stream) broken(step string, err error) error {
 	return &cdc.Problem{
