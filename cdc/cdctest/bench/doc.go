@@ -35,9 +35,9 @@
 //   - the time ends when the last record is in the log, not when a process has
 //     confirmed it.
 //
-// Its driver speaks TCP only; with -socket the relay is measured over both, with
-// -tls over TLS too, with -link over a network of two hosts at a distance (link_linux.go), for which there
-// need to be neither two hosts nor netem.
+// Its driver speaks TCP only; with -socket, -tls and -link the relay is measured
+// over a Unix socket, over TLS, and over a network of two hosts at a distance
+// (link_linux.go) too; for the last there need to be neither two hosts nor netem.
 //
 //	bench [-measure drain,latency,idle,growth] [-debezium] [-o text|json]
 //	bench -h

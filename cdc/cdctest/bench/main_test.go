@@ -44,7 +44,7 @@ func TestMeasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("\n%s", table.String())
-	relays, debezium := 4, 0
+	relays, debezium := 5, 0
 	if opts.debezium {
 		debezium = len(tunings())
 	}

@@ -144,8 +144,12 @@ func (w *writer) write(ctx context.Context, b *bed) {
 		return
 	}
 	defer conn.Close(context.Background())
+	// The end of the writer does not break off a statement: it might commit after
+	// everything that is in the table was awaited.
+	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
 	for ctx.Err() == nil {
-		_, err := conn.Exec(ctx, insertTwo, b.Topic, b.seq)
+		_, err := conn.Exec(lasting, insertTwo, b.Topic, b.seq)
 		b.seq += 2
 		if err != nil {
 			return
