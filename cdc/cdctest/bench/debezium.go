@@ -132,6 +132,7 @@ func (b *bed) connectorConfig(database, slot, topic string) map[string]string {
 		"database.user":               "postgres",
 		"database.password":           "any", // every local connection is trusted
 		"database.dbname":             database,
+		"database.sslmode":            "disable", // as for the relay; its driver would prefer TLS
 		"topic.prefix":                slot,
 		"slot.name":                   slot,
 		"publication.name":            publication,

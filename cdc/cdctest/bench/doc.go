@@ -35,9 +35,10 @@
 //   - the time ends when the last record is in the log, not when a process has
 //     confirmed it.
 //
-// Its driver speaks TCP only; with -socket, -tls and -link the relay is measured
-// over a Unix socket, over TLS, and over a network of two hosts at a distance
-// (link_linux.go) too; for the last there need to be neither two hosts nor netem.
+// Both go without TLS. Debezium's driver speaks TCP only; with -socket, -tls and
+// -link the relay is measured over a Unix socket, over TLS, and over a network of
+// two hosts at a distance (link_linux.go) too; for the last there need to be
+// neither two hosts nor netem.
 //
 //	bench [-measure drain,latency,idle,growth] [-debezium] [-o text|json]
 //	bench -h
