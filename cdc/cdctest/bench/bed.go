@@ -53,11 +53,17 @@ func (b *bed) start(ctx context.Context, linked bool) (err error) {
 		"shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum": "off", "wal_sender_timeout": "60s",
 		"max_replication_slots": "200", "max_wal_senders": "50",
 	}
+	if linked {
+		if b.link, err = newLink(); err != nil {
+			return err
+		}
+		settings["listen_addresses"] = "127.0.0.1," + linkHost
+	}
 	if b.postgres, err = cdctest.NewPostgresServer(cdctest.PostgresConfig{Settings: settings, TLS: true}); err != nil {
 		return err
 	}
 	if linked {
-		if err := b.makeLink(settings); err != nil {
+		if err := b.admitLink(); err != nil {
 			return err
 		}
 	}
@@ -70,15 +76,8 @@ func (b *bed) start(ctx context.Context, linked bool) (err error) {
 	return b.kafka.Start(ctx)
 }
 
-// makeLink makes the server, which does not run yet, listen at the link too.
-func (b *bed) makeLink(settings map[string]string) (err error) {
-	if b.link, err = newLink(); err != nil {
-		return err
-	}
-	settings["listen_addresses"] = "127.0.0.1," + linkHost
-	if err := b.postgres.Configure(settings); err != nil {
-		return err
-	}
+// admitLink lets the server, which does not run yet, take who comes over the link.
+func (b *bed) admitLink() error {
 	rules, err := os.OpenFile(filepath.Join(b.postgres.DataDir(), "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("open access rules: %w", err)
