@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"testing"
 )
 
 // Ports are taken from below the ranges that kernels use for outgoing
@@ -36,6 +37,16 @@ func FreeAddress() (string, error) {
 		return "", err
 	}
 	return loopback(port), nil
+}
+
+// Address is FreeAddress in the hands of a test.
+func Address(t testing.TB) string {
+	t.Helper()
+	address, err := FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }
 
 // freePorts returns n ports, each as FreeAddress says.

@@ -18,7 +18,7 @@ const printAddresses = "CDCTEST_PRINT_ADDRESSES"
 func TestNoAddressIsGivenTwice(t *testing.T) {
 	if os.Getenv(printAddresses) != "" {
 		for range 200 {
-			t.Log("address", freeAddress(t))
+			t.Log("address", cdctest.Address(t))
 		}
 		return
 	}
@@ -30,7 +30,7 @@ func TestNoAddressIsGivenTwice(t *testing.T) {
 		given[address] = true
 	}
 	for range 200 {
-		give(freeAddress(t))
+		give(cdctest.Address(t))
 	}
 	// Processes that end give their addresses back, so each is compared with
 	// this one only.
@@ -55,13 +55,4 @@ func TestNoAddressIsGivenTwice(t *testing.T) {
 			t.Errorf("%d addresses, not 400", len(given))
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	address, err := cdctest.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return address
 }

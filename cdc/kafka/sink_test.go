@@ -341,12 +341,8 @@ func TestUnreachableBrokersEndInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = silent.Close() })
-	closed, err := cdctest.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, addr := range map[string]string{
-		"nobody listens": closed,
+		"nobody listens": cdctest.Address(t),
 		"nobody answers": silent.Addr().String(),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,7 +21,7 @@ type connection struct {
 	pg      *pgconn.PgConn
 	version int     // server_version_num
 	reader  *reader // nil until the server was reached
-	first   *firstByte
+	first   firstByte
 	host    string // for texts: host:port or the socket's folder
 	network string // where it is really connected to
 	address string
@@ -62,8 +62,8 @@ func (cfg *Config) connect(ctx context.Context, opts connectOptions) (*connectio
 		return c.reader, nil
 	}
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		c.first = &firstByte{src: r}
-		return pgproto3.NewFrontend(c.first, w)
+		c.first = firstByte{src: r}
+		return pgproto3.NewFrontend(&c.first, w)
 	}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if c.notice != nil {

@@ -102,7 +102,7 @@ func (c *connection) connectProblem(err error) *cdc.Problem {
 		}
 		return serverProblem(step, pg)
 	}
-	if _, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok || c.first != nil && c.first.read && !startsLikePostgres(c.first.byte) {
+	if _, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok || c.first.read && !startsLikePostgres(c.first.byte) {
 		return notPostgres(c.host, c.scrub(rootText(err)))
 	}
 	return &cdc.Problem{

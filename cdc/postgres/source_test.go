@@ -160,11 +160,7 @@ func TestInspectClassifiesFailuresToConnect(t *testing.T) {
 		wantProblem(t, inspect(t, strings.Replace(at(own), "relay_under_test", "relay_without_replication", 1)), cdc.Retry, "", "42501")
 	})
 	t.Run("nobody listens", func(t *testing.T) {
-		address, err := cdctest.FreeAddress()
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(address)
+		_, port, _ := net.SplitHostPort(cdctest.Address(t))
 		wantProblem(t, inspect(t, at(port)), cdc.Retry, "", "refused")
 	})
 	t.Run("an HTTP server", func(t *testing.T) {

@@ -224,10 +224,7 @@ func TestWhatComesBack(t *testing.T) {
 	t.Run("Postgres away at the start", func(t *testing.T) {
 		t.Parallel()
 		r := newTestRelay(t, cdctest.SharedPostgres(t), cdctest.SharedKafka(t))
-		address, err := cdctest.FreeAddress()
-		if err != nil {
-			t.Fatal(err)
-		}
+		address := cdctest.Address(t)
 		r.writeConfig(t, "postgres://postgres:canary-password@"+address+"/x?sslmode=disable", "")
 		run := r.wantRetrying(t, address)
 		run.stop(t, exitFine)

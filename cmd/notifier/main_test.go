@@ -48,10 +48,7 @@ func newBed(t *testing.T) *bed {
 	b := &bed{t: t, topic: kafka.Topic(t, 2), client: kafka.Client(t), slack: &fakeslack.Server{}}
 	server := httptest.NewServer(b.slack)
 	t.Cleanup(server.Close)
-	var err error
-	if b.admin, err = cdctest.FreeAddress(); err != nil {
-		t.Fatal(err)
-	}
+	b.admin = cdctest.Address(t)
 	dir := t.TempDir()
 	write := func(name, content string) string {
 		path := filepath.Join(dir, name)

@@ -181,11 +181,7 @@ func freeAddresses(t testing.TB, n int) []string {
 	t.Helper()
 	addresses := make([]string, 0, n)
 	for range n {
-		address, err := cdctest.FreeAddress()
-		if err != nil {
-			t.Fatal(err)
-		}
-		addresses = append(addresses, address)
+		addresses = append(addresses, cdctest.Address(t))
 	}
 	return addresses
 }

@@ -48,12 +48,8 @@ type Environment struct {
 // server of its own.
 func (e *Environment) Replica(t testing.TB) *Environment {
 	t.Helper()
-	addr, err := cdctest.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
 	replica := *e
-	replica.AdminAddr = addr
+	replica.AdminAddr = cdctest.Address(t)
 	replica.ConfigPath = filepath.Join(t.TempDir(), "replica.yaml")
 	if err := os.WriteFile(replica.ConfigPath, []byte(replica.Config()), 0o600); err != nil {
 		t.Fatal(err)
@@ -65,14 +61,10 @@ func (e *Environment) Replica(t testing.TB) *Environment {
 // slot and a position of its own. Its publication has to exist.
 func (e *Environment) Beside(t testing.TB, publication string) *Environment {
 	t.Helper()
-	addr, err := cdctest.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
 	other := *e
 	other.Relay = fmt.Sprintf("t%dx%d", os.Getpid(), relays.Add(1))
 	other.Slot, other.Publication = other.Relay+"_outbox", publication
-	other.PositionTopic, other.AdminAddr = e.Kafka.TopicName(t), addr
+	other.PositionTopic, other.AdminAddr = e.Kafka.TopicName(t), cdctest.Address(t)
 	other.ConfigPath = filepath.Join(t.TempDir(), "beside.yaml")
 	if err := os.WriteFile(other.ConfigPath, []byte(other.Config()), 0o600); err != nil {
 		t.Fatal(err)
@@ -98,10 +90,6 @@ func NewEnvironment(t testing.TB, cfg EnvironmentConfig) *Environment {
 	if cfg.TransactionRing == 0 {
 		cfg.TransactionRing = 2
 	}
-	addr, err := cdctest.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
 	relay := fmt.Sprintf("t%dx%d", os.Getpid(), relays.Add(1))
 	e := &Environment{
 		EnvironmentConfig: cfg,
@@ -112,7 +100,7 @@ func NewEnvironment(t testing.TB, cfg EnvironmentConfig) *Environment {
 		Publication:       relay + "_outbox",
 		Topic:             cfg.Kafka.Topic(t, cfg.Partitions),
 		PositionTopic:     cfg.Kafka.TopicName(t),
-		AdminAddr:         addr,
+		AdminAddr:         cdctest.Address(t),
 		ConfigPath:        filepath.Join(t.TempDir(), "relay.yaml"),
 	}
 	ensureRole(t, cfg.Postgres)

@@ -142,11 +142,7 @@ func startPrometheus(t *testing.T, target string) livePrometheus {
 	if err := os.WriteFile(configFile, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address, err := cdctest.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	prom := livePrometheus{address: address, until: time.Now().Add(liveDeadline)}
+	prom := livePrometheus{address: cdctest.Address(t), until: time.Now().Add(liveDeadline)}
 	var log bytes.Buffer
 	cmd := exec.Command(binary, "--config.file="+configFile, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+prom.address)
 	cmd.Stdout, cmd.Stderr = &log, &log
