@@ -86,9 +86,14 @@ func TestLogQueue(t *testing.T) {
 		q.maxBytes = 400
 		go q.run()
 		logger := newLogger(&LogConfig{Level: "error", Format: "json"}, q)
-		for range 5 {
-			logger.Error("x", "filler", strings.Repeat("f", 100))
-		}
+		inTime(t, 10*time.Second, "writing", func() {
+			for i := range 5 {
+				logger.Error("x", "filler", strings.Repeat("f", 100))
+				if i == 0 {
+					<-reader.entered // it is no longer in the queue, where two more have room
+				}
+			}
+		})
 		close(reader.open)
 		eventually(t, "there is room", func() bool { return strings.Count(reader.buffer.String(), "\n") >= 2 })
 		logger.Error("behind")
