@@ -159,6 +159,7 @@ func TestAtLeastOnceMarksThePositionTopic(t *testing.T) {
 	}
 	b.Pins = []cdc.TopicPin{pinned.TopicPin}
 	publish(t, predecessor, b)
+	settle(t, before)
 
 	positions := func() []*kgo.Record {
 		var records []*kgo.Record
@@ -215,10 +216,12 @@ func (c Config) withIDs() cdc.TransactionalIDs {
 func TestAtLeastOnceLeavesAResyncAlone(t *testing.T) {
 	brokers := anyBrokers(t)
 	cfg := testConfig(brokers)
-	p, _ := open(t, ready(t, cfg))
+	s := ready(t, cfg)
+	p, _ := open(t, s)
 	b := batch(0x100, "")
 	b.Position.State = cdc.RecordResyncing
 	publish(t, p, b)
+	settle(t, s)
 	_, facts := openIdempotent(t, newSink(t, atLeastOnce(cfg)))
 	if facts.Record == nil || facts.Record.Mode != cdc.ExactlyOnce || facts.Record.State != cdc.RecordResyncing {
 		t.Errorf("record: %+v", facts.Record)

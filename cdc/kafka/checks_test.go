@@ -64,6 +64,7 @@ func TestCheckOfAnInitialisedRelay(t *testing.T) {
 	if err := s.Commit(testContext(t), position(0x100)); err != nil {
 		t.Fatal(err)
 	}
+	settle(t, s)
 	if got := levels(t, s.Check(testContext(t), nil))["position record"]; got != LevelOK {
 		t.Errorf("position record: %s", got)
 	}

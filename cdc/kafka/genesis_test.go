@@ -29,6 +29,7 @@ func TestGenesis(t *testing.T) {
 		if err := s.Commit(testContext(t), record); err != nil {
 			t.Fatal(err)
 		}
+		settle(t, s)
 		want := *record
 		want.TransactionalIDs = cfg.transactionalIDs()
 		want.TransactionalIDs.Ring = 1

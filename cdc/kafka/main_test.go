@@ -49,7 +49,7 @@ func testConfig(brokers []string) Config {
 		Relay:                 name,
 		TransactionalIDPrefix: "cdc-relay." + name,
 		PositionTopic:         "cdc-relay.position." + name,
-		TransactionTimeout:    10 * time.Second,
+		TransactionTimeout:    30 * time.Second, // on a busy machine a transaction may take long
 		Partitions:            3,
 		Replication:           1,
 	}
@@ -92,7 +92,8 @@ func open(t testing.TB, s *Sink) (*publisher, cdc.KafkaFacts) {
 	return p.(*publisher), facts
 }
 
-// newTopic creates a topic of the test's own.
+// newTopic creates a topic of the test's own. A real cluster answers before its
+// brokers know of the topic.
 func newTopic(t testing.TB, brokers []string, partitions int32, configs map[string]string) cdc.Topic {
 	t.Helper()
 	name := "topic-" + uuid.NewString()[:13]
@@ -100,10 +101,19 @@ func newTopic(t testing.TB, brokers []string, partitions int32, configs map[stri
 	for key, value := range configs {
 		settings[key] = kadm.StringPtr(value)
 	}
-	if _, err := kadm.NewClient(plainClient(t, brokers)).CreateTopic(testContext(t), partitions, 1, settings, name); err != nil {
+	ctx, admin := testContext(t), kadm.NewClient(plainClient(t, brokers))
+	if _, err := admin.CreateTopic(ctx, partitions, 1, settings, name); err != nil {
 		t.Fatal(err)
 	}
-	return cdc.Topic(name)
+	for {
+		ends, err := admin.ListEndOffsets(ctx, name) // of every partition, by its leader
+		if firstError(ends, err) == nil && len(ends[name]) == int(partitions) {
+			return cdc.Topic(name)
+		}
+		if pause(ctx, 10*time.Millisecond) != nil {
+			t.Fatalf("topic %s: %v", name, firstError(ends, err))
+		}
+	}
 }
 
 func plainClient(t testing.TB, brokers []string, opts ...kgo.Opt) *kgo.Client {
@@ -152,6 +162,56 @@ func visible(t testing.TB, brokers []string, topic string) []*kgo.Record {
 		})
 	}
 	return records
+}
+
+// settle waits for the markers of what was committed to the position topic. Who reads
+// there without fencing waits for them for a moment only.
+func settle(t testing.TB, s *Sink) {
+	t.Helper()
+	visible(t, s.cfg.Brokers, s.cfg.PositionTopic)
+}
+
+// refusal is a context whose deadline is over as soon as a connection was refused,
+// however long a busy machine takes for that.
+type refusal struct {
+	context.Context
+	is   func(error) bool
+	once sync.Once
+	over chan struct{}
+}
+
+// untilRefused ends when the sink's next connection fails with an error that is meant.
+func untilRefused(t testing.TB, s *Sink, is func(error) bool) *refusal {
+	t.Helper()
+	r := &refusal{Context: context.Background(), is: is, over: make(chan struct{})}
+	s.hooks = append(s.hooks, r) // behind the one that remembers the error
+	timer := time.AfterFunc(30*time.Second, r.end)
+	t.Cleanup(func() { timer.Stop(); r.end() })
+	return r
+}
+
+func anyRefusal(error) bool { return true }
+
+func (r *refusal) end() { r.once.Do(func() { close(r.over) }) }
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (r *refusal) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if err != nil && r.is(err) {
+		r.end()
+	}
+}
+
+// Done implements context.Context.
+func (r *refusal) Done() <-chan struct{} { return r.over }
+
+// Err implements context.Context.
+func (r *refusal) Err() error {
+	select {
+	case <-r.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
 }
 
 // position is a record at which a test recognises its batch.
@@ -240,7 +300,7 @@ func (c *disturbedConn) Write(b []byte) (int, error) {
 			return n, err
 		}
 		// One byte of the answer proves that the broker has acted.
-		_ = c.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.Conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 		_, err = c.Conn.Read(make([]byte, 1))
 		_ = c.Conn.Close()
 		return n, err

@@ -107,6 +107,7 @@ func TestReaderKnowsPinnedPartitions(t *testing.T) {
 	b := batch(1, pinned, "a")
 	b.Pins = []cdc.TopicPin{{Topic: pinned, Partitions: 1}}
 	publish(t, p, b)
+	settle(t, s)
 	r := NewReader(s)
 	for topic, want := range map[cdc.Topic]int32{pinned: 1, grown: 4, none: 0} {
 		if n, err := r.Partitions(testContext(t), topic); err != nil || n != want {

@@ -3,6 +3,7 @@ package kafka
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
@@ -29,16 +30,25 @@ func TestRecreatedTopicIsRefusedToEveryID(t *testing.T) {
 	if _, err := admin.DeleteTopic(t.Context(), string(topic)); err != nil {
 		t.Fatal(err)
 	}
+	ctx := testContext(t)
 	for { // a real cluster refuses the name for a moment
-		_, err := admin.CreateTopic(testContext(t), 1, 1, nil, string(topic))
+		_, err := admin.CreateTopic(ctx, 1, 1, nil, string(topic))
 		if err == nil {
 			break
 		}
-		if t.Context().Err() != nil {
+		if pause(ctx, 10*time.Millisecond) != nil {
 			t.Fatal(err)
 		}
 	}
-	awaitTopic(t, p, topic)
+	for { // its brokers know of none for a moment, or still of the old one
+		made, err := p.Topic(ctx, topic)
+		if err == nil && made.ID != facts.ID {
+			break
+		}
+		if pause(ctx, 10*time.Millisecond) != nil {
+			t.Fatalf("topic made again: %+v, %v", made, err)
+		}
+	}
 	err = p.checkPinned(testContext(t), first, p.newTo(p.ring[1], first))
 	if problem, ok := errors.AsType[*cdc.Problem](err); !ok || problem.Reason != cdc.HaltTopicRecreated {
 		t.Errorf("the second id of the ring: %v, want it to find %s", err, cdc.HaltTopicRecreated)

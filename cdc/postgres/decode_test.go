@@ -134,7 +134,7 @@ func captureScenarios(t *testing.T, file string) {
 		} else {
 			f.exec(t, sc.sql)
 		}
-		s.conn.reader.receiveBy(time.Now().Add(20 * time.Second))
+		s.conn.reader.receiveBy(time.Now().Add(patience))
 		for ended := false; !ended; {
 			received, err := s.frontend.Receive()
 			if err != nil {

@@ -17,6 +17,15 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(cdctest.Main(m)) }
 
+// patience is how long a test waits for what has to come, on a machine that may be
+// busy with much else.
+const patience = time.Minute
+
+// longSender is the wal_sender_timeout of a fixture's database. Most tests send no
+// status, and the server must not end their streams for that; nor is it so long that
+// check would warn of it.
+const longSender = 50 * time.Second
+
 // fixture is a database with an outbox, a publication and a slot of its own.
 type fixture struct {
 	server   *cdctest.Postgres
@@ -38,7 +47,9 @@ func newFixture(t *testing.T, server *cdctest.Postgres) *fixture {
 		Slot: "slot_" + f.database, Publication: `pub "of" it's`, Table: "public.outbox",
 		RequiredColumns: []string{"id", "aggregatetype", "aggregateid", "type", "payload"},
 		GuardInterval:   20 * time.Millisecond,
+		ConnectTimeout:  patience,
 	}
+	f.exec(t, `ALTER DATABASE `+f.database+` SET wal_sender_timeout = '`+longSender.String()+`'`)
 	f.exec(t, `DO $$ BEGIN CREATE ROLE relay_under_test LOGIN REPLICATION; EXCEPTION WHEN duplicate_object THEN NULL; WHEN unique_violation THEN NULL; END $$`)
 	return f
 }
@@ -93,22 +104,38 @@ func (f *fixture) attach(t *testing.T) *stream {
 	return s.(*stream)
 }
 
-// next returns the next message that is no keepalive.
+// free waits until nobody streams from the slot: a stream that was closed while the
+// server had no time for it leaves before.
+func (f *fixture) free(t *testing.T) {
+	t.Helper()
+	await(t, "the slot is free", func() bool {
+		var active bool
+		err := f.sql.QueryRow(t.Context(), `SELECT active FROM pg_replication_slots WHERE slot_name = $1`, f.cfg.Slot).Scan(&active)
+		return err == nil && !active
+	})
+}
+
+// next returns the next message that is no keepalive. While it waits it keeps the
+// stream alive.
 func next(t *testing.T, s *stream) *cdc.Message {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		m, err := s.Receive(deadline)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		m, err := s.Receive(time.Now().Add(s.interval))
 		if err != nil {
 			t.Fatalf("receive: %v", err)
 		}
 		if m == nil {
-			t.Fatal("nothing came")
+			if err := s.Status(0, false); err != nil {
+				t.Fatalf("status: %v", err)
+			}
+			continue
 		}
 		if m.Kind != cdc.MessageKeepalive {
 			return m
 		}
 	}
+	t.Fatal("nothing came")
+	return nil
 }
 
 // transaction returns the rows of the next transaction with rows.
@@ -149,7 +176,7 @@ func wantPayloads(t *testing.T, rows []cdc.Row, want ...string) {
 // failure receives until the stream ends.
 func failure(t *testing.T, s *stream) *cdc.Problem {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		if _, err := s.Receive(deadline); err != nil {
 			p, ok := errors.AsType[*cdc.Problem](err)

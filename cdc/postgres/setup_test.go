@@ -55,6 +55,7 @@ func TestSetupIsIdempotentAndInOrder(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+	f.free(t)
 	f.exec(t, `DROP PUBLICATION "pub ""of"" it's"`)
 	_, err = admin.EnsurePublication(t.Context())
 	wantProblem(t, err, cdc.Setup, cdc.HaltStreamChanged, "is older than publication")
@@ -85,15 +86,27 @@ func TestASlotThatCannotBeMadeInTimeNamesItsBlockers(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin := f.admin(t)
-	_, err = admin.CreateSlot(t.Context(), SlotOptions{Timeout: 300 * time.Millisecond})
+	// Long enough for a busy server to begin: what is cancelled before is not cancelled.
+	_, err = admin.CreateSlot(t.Context(), SlotOptions{Timeout: 2 * time.Second})
 	wantProblem(t, err, cdc.Retry, "", "could not be made within")
 	p := cdc.AsProblem(err)
 	if pid := blocker.PgConn().PID(); !strings.Contains(p.Why, "in postgres since") {
 		t.Errorf("the blocker, pid %d, is not named in %v", pid, p)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if _, err = admin.CreateSlot(ctx, SlotOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := admin.CreateSlot(ctx, SlotOptions{Timeout: patience})
+		ended <- err
+	}()
+	await(t, "the server waits for the blocker", func() bool {
+		var waits bool
+		err := f.sql.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'walsender' AND wait_event_type = 'Lock')`, f.database).Scan(&waits)
+		return err == nil && waits
+	})
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the context's end gave %v", err)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -130,7 +129,6 @@ func TestInspectClassifiesFailuresToConnect(t *testing.T) {
 	inspect := func(t *testing.T, dsn string) error {
 		t.Helper()
 		f.cfg.DSN = func() (string, error) { return dsn, nil }
-		f.cfg.ConnectTimeout = 5 * time.Second
 		_, err := f.source(t).Inspect(t.Context())
 		if err == nil {
 			t.Fatal("no error")

