@@ -60,7 +60,7 @@ func wordOf(name string, most int) string {
 // dropDatabase drops a database and everything that would forbid it. Sessions
 // may come back meanwhile (a relay that reconnects), so it tries for a while.
 func (p *Postgres) dropDatabase(name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), serverPatience)
 	defer cancel()
 	if err := p.rollbackPrepared(ctx, name); err != nil {
 		return err
@@ -75,7 +75,7 @@ func (p *Postgres) dropDatabase(name string) error {
 	}
 	for {
 		err := dropOnce(ctx, conn, name)
-		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != objectInUse {
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != objectInUse && pgErr.Code != undefinedObject {
 			return err
 		}
 		select {
@@ -89,6 +89,10 @@ func (p *Postgres) dropDatabase(name string) error {
 // objectInUse is the SQLSTATE of a slot that is active and of a database that
 // somebody is connected to.
 const objectInUse = "55006"
+
+// undefinedObject is that of a slot that somebody else dropped just now, as the
+// session of a temporary one does.
+const undefinedObject = "42704"
 
 func dropOnce(ctx context.Context, conn *pgx.Conn, name string) error {
 	_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()`, name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,7 +147,7 @@ func (k *Kafka) Start(t testing.TB) {
 // transaction: its last stable offset is its high watermark.
 func (k *Kafka) AwaitDecided(t testing.TB, topics ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), serverPatience)
 	defer cancel()
 	client, err := k.client()
 	if err != nil {
@@ -167,9 +168,13 @@ func (k *Kafka) AwaitDecided(t testing.TB, topics ...string) {
 	}
 }
 
-// markersTake is how long an idle broker may take to write the markers of a
-// transaction that it has promised to end, beside everything else on the machine.
-const markersTake = 3 * time.Second
+// serverPatience bounds the wait for what a server does at once where it is not
+// kept from it.
+const serverPatience = time.Minute
+
+// endsArrive is how long the end of a transaction may be on its way to a broker
+// from a client that has stopped.
+const endsArrive = 3 * time.Second
 
 // AwaitMarkers returns when every transaction in the topics that was told to end
 // has its markers, which a cluster of one node may lose when it is stopped before:
@@ -184,15 +189,40 @@ func (k *Kafka) AwaitMarkers(t testing.TB, topics ...string) {
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	for began := time.Now(); time.Since(began) < markersTake; Pause(t, 20*time.Millisecond) {
-		decided, err := isDecided(t.Context(), admin, topics)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if decided {
+	for began := time.Now(); ; Pause(t, 20*time.Millisecond) {
+		// Nothing begins to end meanwhile: what the first look says is true at the second.
+		ending, err1 := areEnding(t.Context(), admin, topics)
+		decided, err2 := isDecided(t.Context(), admin, topics)
+		took := time.Since(began)
+		switch err := errors.Join(err1, err2); {
+		case err == nil && !ending && (decided || took > endsArrive):
 			return
+		case took > serverPatience:
+			t.Fatalf("markers are still missing in %v: %v", topics, err)
 		}
 	}
+}
+
+// areEnding says whether a transaction in the topics was told to end and lacks
+// markers. Its partitions need not have records of it.
+func areEnding(ctx context.Context, admin *kadm.Client, topics []string) (bool, error) {
+	states := []string{"PrepareCommit", "PrepareAbort", "PrepareEpochFence"}
+	listed, err := admin.ListTransactions(ctx, nil, states)
+	if err != nil || len(listed) == 0 {
+		return false, err
+	}
+	described, err := admin.DescribeTransactions(ctx, listed.TransactionalIDs()...)
+	for _, transaction := range described {
+		if !slices.Contains(states, transaction.State) {
+			continue // it has ended meanwhile
+		}
+		for topic := range transaction.Topics {
+			if slices.Contains(topics, topic) {
+				return true, err
+			}
+		}
+	}
+	return false, err
 }
 
 func isDecided(ctx context.Context, admin *kadm.Client, topics []string) (bool, error) {
@@ -277,7 +307,7 @@ func (k *Kafka) Topic(t testing.TB, partitions int32) string {
 // createTopic returns when every partition has a leader: a real cluster answers
 // the request before that.
 func (k *Kafka) createTopic(name string, partitions int32) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), serverPatience)
 	defer cancel()
 	client, err := k.client()
 	if err != nil {
@@ -285,7 +315,8 @@ func (k *Kafka) createTopic(name string, partitions int32) error {
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	if _, err := admin.CreateTopic(ctx, partitions, -1, nil, name); err != nil {
+	// The name is nobody else's: where the topic exists, an answer was lost.
+	if _, err := admin.CreateTopic(ctx, partitions, -1, nil, name); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return err
 	}
 	for {
@@ -315,7 +346,7 @@ func allHaveLeaders(topic kadm.TopicDetail, partitions int32) bool {
 
 // deleteTopic deletes a topic; one that does not exist is fine.
 func (k *Kafka) deleteTopic(name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), serverPatience)
 	defer cancel()
 	client, err := k.client()
 	if err != nil {

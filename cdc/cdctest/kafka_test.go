@@ -35,7 +35,7 @@ func transact(t *testing.T, client *kgo.Client, topic string, end kgo.Transactio
 // partition 0 and 1, as a set.
 func consume(t *testing.T, k *cdctest.Kafka, topic string, n int) map[string]int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := k.Client(t, kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	seen := make(map[string]int)

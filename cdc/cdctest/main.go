@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -25,11 +26,24 @@ func Main(m *testing.M) int {
 	if code != 0 {
 		return code // a failed test may leave anything behind
 	}
-	if err := goleak.Find(); err != nil {
+	if err := findLeaks(); err != nil {
 		fmt.Fprintln(os.Stderr, "cdctest:", err)
 		return 1
 	}
 	return 0
+}
+
+// leavingTakes bounds how long a goroutine that is on its way out may take.
+const leavingTakes = 30 * time.Second
+
+// findLeaks is goleak.Find, which by itself is patient for less than half a
+// second.
+func findLeaks() error {
+	for ends := time.Now().Add(leavingTakes); ; {
+		if err := goleak.Find(); err == nil || time.Now().After(ends) {
+			return err
+		}
+	}
 }
 
 // sharedServers are the servers that all tests of one binary use. They are the

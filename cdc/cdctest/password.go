@@ -60,7 +60,7 @@ func (p *Postgres) prependHBA(role string) error {
 // reload makes the server read its files again and returns when it has.
 func (p *Postgres) reload(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), serverPatience)
 	defer cancel()
 	var before time.Time
 	if err := conn.QueryRow(ctx, `SELECT pg_conf_load_time() FROM pg_reload_conf()`).Scan(&before); err != nil {

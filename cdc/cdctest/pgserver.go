@@ -52,9 +52,10 @@ var defaultSettings = map[string]string{
 	"log_line_prefix":           "%m [%p] %u@%d ",
 }
 
-// startTimeout bounds a start, crash recovery included; stopTimeout a stop.
+// startTimeout bounds a start, crash recovery included, and that of a Java server
+// on a busy machine; stopTimeout a stop.
 const (
-	startTimeout = 60 * time.Second
+	startTimeout = 3 * time.Minute
 	stopTimeout  = 60 * time.Second
 )
 

@@ -1,11 +1,13 @@
 package cdctest
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -73,7 +75,7 @@ func freePort() (int, error) {
 		}
 		port := ports.next[0]
 		ports.next = ports.next[1:]
-		if !anyTaken(loopback(port)) { // by a program that knows nothing of blocks
+		if canBind(port) { // else it is taken by a program that knows nothing of blocks
 			return port, nil
 		}
 	}
@@ -94,6 +96,22 @@ func ownBlock() error {
 		return nil
 	}
 	return fmt.Errorf("find free ports: all blocks from %d on are taken", firstPort)
+}
+
+// canBind says whether a port is free. A process that is started meanwhile would
+// have the socket too, until it has become its own program, and keep the port
+// from whom it is given to: so none is.
+func canBind(port int) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return false
+	}
+	err = errors.Join(
+		syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1), // as every server does
+		syscall.Bind(socket, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}))
+	return errors.Join(err, syscall.Close(socket)) == nil
 }
 
 // anyTaken says whether somebody listens at one of the addresses: then a server

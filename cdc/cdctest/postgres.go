@@ -152,7 +152,7 @@ func (p *Postgres) Connect(t testing.TB, database string) *pgx.Conn {
 }
 
 func (p *Postgres) connect(database string) (*pgx.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), serverPatience)
 	defer cancel()
 	return pgx.Connect(ctx, p.DSN(database, "postgres"))
 }

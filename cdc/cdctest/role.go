@@ -121,14 +121,12 @@ func (h *helper) end(order string) error {
 	if !h.running() {
 		return nil
 	}
-	if _, err := fmt.Fprintln(h.orders, order); err != nil && h.running() {
-		return fmt.Errorf("order the end of a server: %w", err)
-	}
+	_, err := fmt.Fprintln(h.orders, order) // fails where the helper has ended just now
 	select {
 	case <-h.ended:
 		return nil
 	case <-time.After(stopTimeout):
-		return fmt.Errorf("end a server: still up after %s", stopTimeout)
+		return errors.Join(fmt.Errorf("end a server: still up after %s", stopTimeout), err)
 	}
 }
 

@@ -66,9 +66,11 @@ func TestServersEndWithAKilledParent(t *testing.T) {
 	}
 	for i := 0; i < len(fields); i += 2 {
 		dir, address := fields[i], fields[i+1]
-		eventually(t, address+" is closed and "+dir+" removed", func() bool {
+		// One after the other: the address may be given to another test soon.
+		eventually(t, address+" is closed", func() bool { return !reachable(address) })
+		eventually(t, dir+" is removed", func() bool {
 			_, err := os.Stat(dir)
-			return !reachable(address) && errors.Is(err, fs.ErrNotExist)
+			return errors.Is(err, fs.ErrNotExist)
 		})
 	}
 }

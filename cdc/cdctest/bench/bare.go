@@ -58,7 +58,7 @@ func (b *bed) bareLatency(ctx context.Context, rate int, warmUp, measured time.D
 		return result, err
 	}
 	result = m.result()
-	result.Reader, result.Rate, result.Committed = bareName, rate, float64(result.Samples)/measured.Seconds()
+	result.Reader, result.Rate, result.Committed = bareName, rate, float64(result.Samples)/m.lasted(measured).Seconds()
 	deleted, err := kadm.NewClient(consumer).DeleteTopics(ctx, topic, positions)
 	return result, errors.Join(err, deleted.Error())
 }
@@ -67,7 +67,7 @@ func (b *bed) bareLatency(ctx context.Context, rate int, warmUp, measured time.D
 func (m *meter) produceBare(ctx context.Context, producers []*kgo.Client, topic, positions string, every time.Duration, until time.Time) error {
 	payload, ticks := make([]byte, payloadBytes), time.NewTicker(every)
 	defer ticks.Stop()
-	for i := 0; time.Now().Before(until); i++ {
+	for i := 0; time.Now().Before(until) || !m.enough(); i++ {
 		select {
 		case <-ticks.C:
 		case <-ctx.Done():

@@ -33,6 +33,10 @@ type latency struct {
 
 const latencyWriters = 8
 
+// fewestSamples are taken however long that lasts: a machine that stands still for
+// the measured time would have none.
+const fewestSamples = 50
+
 // drainTimeout bounds how far a reader may be behind when the load ends.
 const drainTimeout = 3 * time.Minute
 
@@ -108,7 +112,7 @@ func (b *bed) latency(ctx context.Context, r reader, rate int, warmUp, measured 
 		return result, err
 	}
 	result = m.result()
-	result.Rate, result.Committed = rate, float64(result.Samples)/measured.Seconds()
+	result.Rate, result.Committed = rate, float64(result.Samples)/m.lasted(measured).Seconds()
 	if deleted, err := kadm.NewClient(client).DeleteTopics(ctx, s.topic); err != nil || deleted.Error() != nil {
 		return result, errors.Join(err, deleted.Error())
 	}
@@ -156,6 +160,8 @@ type meter struct {
 
 	mu       sync.Mutex // guards the fields below
 	sent     map[string]time.Time
+	counted  int       // of all that were sent, those that count
+	last     time.Time // when the last one was sent
 	finished bool
 	took     []time.Duration
 }
@@ -164,7 +170,7 @@ func newMeter(idHeader string, warmUp time.Duration) *meter {
 	return &meter{idHeader: idHeader, sent: map[string]time.Time{}, from: time.Now().Add(warmUp)}
 }
 
-// write commits one row per interval until writing ends.
+// write commits one row per interval until writing ends and enough count.
 func (m *meter) write(writing, ctx context.Context, conn *pgx.Conn, every, offset time.Duration) error {
 	timer := time.NewTimer(offset)
 	defer timer.Stop()
@@ -173,7 +179,12 @@ func (m *meter) write(writing, ctx context.Context, conn *pgx.Conn, every, offse
 		select {
 		case <-timer.C:
 		case <-writing.Done():
-			return nil
+			if m.enough() {
+				return nil
+			}
+			if err := sleep(ctx, every); err != nil {
+				return err
+			}
 		}
 		if err := m.writeOne(ctx, conn); err != nil {
 			return err
@@ -202,7 +213,24 @@ func (m *meter) writeOne(ctx context.Context, conn *pgx.Conn) error {
 func (m *meter) begin(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sent[id] = time.Now()
+	now := time.Now()
+	m.sent[id], m.last = now, now
+	if now.After(m.from) {
+		m.counted++
+	}
+}
+
+func (m *meter) enough() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.counted >= fewestSamples
+}
+
+// lasted is for how long was sent what counts.
+func (m *meter) lasted(measured time.Duration) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return max(measured, m.last.Sub(m.from))
 }
 
 func (m *meter) complete() {

@@ -52,7 +52,7 @@ func TestMeasure(t *testing.T) {
 		t.Errorf("%d drains, want %d", got, want)
 	}
 	for _, l := range results.Latencies {
-		if l.Samples < 50 {
+		if l.Samples < fewestSamples {
 			t.Errorf("latency of only %d samples: %+v", l.Samples, l)
 		}
 	}

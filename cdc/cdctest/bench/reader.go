@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -138,6 +139,17 @@ func (b *bed) startRelay(ctx context.Context, r *relay) (running, error) {
 			return fmt.Errorf("the relay has ended: %w\n%s", endedErr, output.String())
 		default:
 			return nil
+		}
+	}
+	// Once it answers it can be stopped in good order, and not before.
+	for failure() == nil {
+		conn, err := net.Dial("tcp", r.admin)
+		if err == nil {
+			_ = conn.Close() // nothing was asked
+			break
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return running{}, err
 		}
 	}
 	stop := func() error {

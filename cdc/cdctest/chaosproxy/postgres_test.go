@@ -21,7 +21,7 @@ import (
 // take.
 const (
 	silence  = 100 * time.Millisecond
-	patience = 10 * time.Second
+	patience = time.Minute
 )
 
 // pair is both ends of one connection through a proxy.

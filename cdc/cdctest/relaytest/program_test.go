@@ -41,7 +41,7 @@ func TestRunTellsHowAProgramEnded(t *testing.T) {
 
 func TestASupervisorGivesUpWhereARestartDoesNotHelp(t *testing.T) {
 	s := relaytest.SuperviseProgram(t, relaytest.Program{Name: "misspelt", Argv: []string{relaytest.Build(t), "no-such-command"}})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := s.WaitLife(ctx, 2); err == nil || !strings.Contains(err.Error(), "misspelt stopped for good with exit code 2") {
 		t.Errorf("got %v", err)

@@ -18,16 +18,16 @@ func TestSupervisorGivesTheRelayAnotherLife(t *testing.T) {
 		Postgres: cdctest.SharedPostgres(t), Kafka: cdctest.SharedKafka(t), Binary: relaytest.Build(t),
 	})
 	relay := relaytest.Supervise(t, e.Options())
-	relay.WaitState(t, cdc.StateStreaming, 30*time.Second)
+	relay.WaitState(t, cdc.StateStreaming, time.Minute)
 	if !relay.Kill() {
 		t.Fatal("there was nothing to kill")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := relay.WaitLife(ctx, 2); err != nil {
 		t.Fatal(err)
 	}
-	relay.WaitState(t, cdc.StateStreaming, 30*time.Second)
+	relay.WaitState(t, cdc.StateStreaming, time.Minute)
 	relay.Stop(t)
 	if err := relay.Err(); err != nil {
 		t.Fatal(err)

@@ -135,9 +135,12 @@ func (s *Supervisor) Signal(sig syscall.Signal) {
 }
 
 // Stop ends supervision and the program, in good order. A program that gave up
-// earlier, or does not end by SIGTERM with exit code 0, fails the test.
+// earlier, or does not end by SIGTERM with exit code 0, fails the test. A relay
+// that was killed just now is given its next life before; other programs have to
+// be known to run.
 func (s *Supervisor) Stop(t testing.TB) {
 	t.Helper()
+	s.awaitUp()
 	s.end()
 	if err := s.Err(); err != nil {
 		t.Fatal(err)
@@ -150,6 +153,27 @@ func (s *Supervisor) Stop(t testing.TB) {
 	}
 	if code := process.Terminate(t); code != 0 {
 		t.Errorf("SIGTERM ended %s with exit code %d, want 0", s.program.Name, code)
+	}
+}
+
+// awaitUp waits until a life of the relay answers: SIGTERM ends one that has
+// hardly begun as it ends any process, and between two lives there is none. One
+// that never answers is for the caller to judge.
+func (s *Supervisor) awaitUp() {
+	if s.Addr == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for s.Err() == nil {
+		if _, _, err := s.Get(ctx, "/livez"); err == nil {
+			return
+		}
+		select {
+		case <-time.After(restartPause):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
