@@ -84,6 +84,7 @@ func TestPaymentsUnderKills(t *testing.T) {
 		t.Fatalf("got %d payments in answers, want %d", got, want)
 	}
 	awaitAll(t, s, len(answers.list))
+	s.awaitReady(t) // the last kill may have come when everything was through
 	for _, program := range []*relaytest.Supervisor{s.api, s.notifier, s.relay} {
 		program.Stop(t)
 		if program.Lives() <= killsOfEach {
@@ -201,7 +202,7 @@ func payUnderKills(t testing.TB, s *stack, p *payer, answers *answers, orders []
 func awaitAll(t testing.TB, s *stack, events int) {
 	t.Helper()
 	upTo := insertLSN(t, s)
-	eventually(t, time.Minute, func() error {
+	eventually(t, 2*time.Minute, func() error {
 		published, err := s.relayAdmin.Published(t.Context(), upTo, 5*time.Second)
 		if err == nil && !published {
 			err = fmt.Errorf("not published up to %s", upTo)

@@ -102,7 +102,7 @@ func startStack(t testing.TB) *stack {
 func (s *stack) awaitReady(t testing.TB) {
 	t.Helper()
 	for _, url := range []string{s.apiSays, "http://" + s.relayAdmin.Addr + "/readyz", s.notifierReady} {
-		eventually(t, 30*time.Second, func() error {
+		eventually(t, time.Minute, func() error {
 			if err := s.failure(); err != nil {
 				t.Fatal(err)
 			}

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -125,6 +126,17 @@ func raise(t *testing.T, e *relaytest.Environment, name, value string) {
 			t.Fatalf("set %s of %s: %v", name, answer.Name, answer.Err)
 		}
 	}
+	// A real broker answers before it has it.
+	admin := e.Kafka.Admin(t)
+	await(t, "the topic has its "+name, time.Minute, func() bool {
+		configs, err := admin.DescribeTopicConfigs(t.Context(), e.Topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(configs, func(of kadm.ResourceConfig) bool {
+			return slices.ContainsFunc(of.Configs, func(c kadm.Config) bool { return c.Key == name && c.MaybeValue() == value })
+		})
+	})
 }
 
 // consumeHuge reads the values of the first n records, read_committed.
@@ -133,7 +145,7 @@ func consumeHuge(t *testing.T, e *relaytest.Environment, n int) [][]byte {
 	const most = 110 << 20
 	client := e.Kafka.Client(t, kgo.ConsumeTopics(e.Topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxBytes(most), kgo.FetchMaxPartitionBytes(most), kgo.BrokerMaxReadBytes(2*most))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var values [][]byte
 	for len(values) < n {

@@ -34,7 +34,9 @@ func TestHugeTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("inserted %d rows in one transaction in %s", rows, time.Since(began).Round(time.Millisecond))
-	for life, upTo := range []int{rows / 5, rows / 2, rows * 3 / 4, rows} {
+	// The relay may be far ahead of the reader, so what is left is far more than
+	// what it has seen.
+	for life, upTo := range []int{rows / 10, rows / 5, rows * 2 / 5, rows} {
 		began := time.Now()
 		p := relaytest.Start(t, e.Options())
 		r.wait(t, upTo, time.Minute)
@@ -55,9 +57,10 @@ func TestHugeTransaction(t *testing.T) {
 		}
 	}
 	r.finish(t, e.Kafka, e.Topic)
-	if confirmed := confirmedLSN(t, e); confirmed <= r.census.lsn {
-		t.Errorf("the slot stands at %s in the end, the transaction commits at %s", confirmed, r.census.lsn)
-	}
+	// The server may still be at the relay's last word.
+	await(t, "the slot stands behind the commit of the transaction, at "+r.census.lsn.String(), 30*time.Second, func() bool {
+		return confirmedLSN(t, e) > r.census.lsn
+	})
 }
 
 // confirmedLSN is what the slot was told.

@@ -148,7 +148,7 @@ func (r *reader) finish(t *testing.T, kafka *cdctest.Kafka, topic string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "read up to the ends of the topic", 30*time.Second, func() bool {
+	await(t, "read up to the ends of the topic", time.Minute, func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		reached := true

@@ -4,7 +4,7 @@ package endurance
 
 import (
 	"math/rand/v2"
-	"strings"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +30,7 @@ func TestShutdownNotDelayed(t *testing.T) {
 	t.Run("idle", func(t *testing.T) {
 		t.Parallel()
 		e, relay := attached(t, cdctest.SharedKafka(t))
-		stopRepeatedly(t, e, stops, stopsWithin, func() { relay.WaitState(t, cdc.StateStreaming, 15*time.Second) }, func() {})
+		stopRepeatedly(t, e, stops, stopsWithin, func() { relay.WaitState(t, cdc.StateStreaming, time.Minute) }, func() {})
 		relay.Stop(t)
 	})
 	t.Run("under load", func(t *testing.T) {
@@ -38,8 +38,8 @@ func TestShutdownNotDelayed(t *testing.T) {
 		e, relay := attached(t, cdctest.SharedKafka(t))
 		l := e.Watch(t, ledger.Config{RowsPerSecond: 500, Seed: rand.Uint64()})
 		stopRepeatedly(t, e, stops, stopsWithin, func() {
-			relay.WaitState(t, cdc.StateStreaming, 15*time.Second)
-			l.WaitSeen(t, l.Observer().Count()+200, 15*time.Second)
+			relay.WaitState(t, cdc.StateStreaming, time.Minute)
+			l.WaitSeen(t, l.Observer().Count()+200, time.Minute)
 		}, func() {})
 		l.Stop(t)
 		relay.Stop(t)
@@ -50,8 +50,8 @@ func TestShutdownNotDelayed(t *testing.T) {
 		e, relay := attached(t, ownKafka(t))
 		l := e.Watch(t, ledger.Config{RowsPerSecond: 500, MayCutRows: 10, Seed: rand.Uint64()})
 		stopRepeatedly(t, e, stops, stopsWithinWithoutKafka, func() {
-			relay.WaitState(t, cdc.StateStreaming, 15*time.Second)
-			l.WaitSeen(t, l.Observer().Count()+200, 15*time.Second)
+			relay.WaitState(t, cdc.StateStreaming, time.Minute)
+			l.WaitSeen(t, l.Observer().Count()+200, time.Minute)
 			stopKafka(t, e, relay)
 			cdctest.Pause(t, rand.N(time.Second)) // rows pile up
 		}, func() { e.Kafka.Start(t) })
@@ -63,10 +63,10 @@ func TestShutdownNotDelayed(t *testing.T) {
 		t.Parallel()
 		e, relay := attached(t, ownKafka(t))
 		stopRepeatedly(t, e, stops, stopsWithinWithoutKafka, func() {
-			relay.WaitState(t, cdc.StateStreaming, 15*time.Second)
+			relay.WaitState(t, cdc.StateStreaming, time.Minute)
 			stopKafka(t, e, relay)
 		}, func() { e.Kafka.Start(t) })
-		relay.WaitState(t, cdc.StateStreaming, 15*time.Second)
+		relay.WaitState(t, cdc.StateStreaming, time.Minute)
 		relay.Stop(t)
 	})
 }
@@ -92,22 +92,25 @@ func stopKafka(t *testing.T, e *relaytest.Environment, relay *relaytest.Supervis
 }
 
 // stopRepeatedly stops the server each time that ready returns, and starts it
-// again.
+// again. A relay that does not let go makes every stop last, or one of them until
+// wal_sender_timeout, which is 10 s.
 func stopRepeatedly(t *testing.T, e *relaytest.Environment, stops int, within time.Duration, ready, after func()) {
 	t.Helper()
 	slow := measureSlowness(t)
-	var took []string
+	var took []time.Duration
 	for range stops {
 		ready()
 		began := time.Now()
 		e.Postgres.Stop(t, "fast")
-		d := time.Since(began)
-		took = append(took, d.Round(time.Millisecond).String())
-		if d > within && d > slow.bound(t, within) {
-			t.Errorf("a stop in mode fast took %s, want at most %s", d, within)
-		}
+		took = append(took, time.Since(began).Round(time.Millisecond))
 		after()
 		e.Postgres.Start(t)
 	}
-	t.Logf("%d stops in mode fast took %s", stops, strings.Join(took, ", "))
+	t.Logf("%d stops in mode fast took %v", stops, took)
+	if d := slices.Min(took); d > within && d > slow.bound(t, within) {
+		t.Errorf("the fastest stop in mode fast took %s, want at most %s", d, within)
+	}
+	if d := slices.Max(took); d > within+stall && d > slow.bound(t, within)+stall {
+		t.Errorf("a stop in mode fast took %s, want at most %s even where something stalls", d, within+stall)
+	}
 }

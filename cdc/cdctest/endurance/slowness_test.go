@@ -20,6 +20,10 @@ type slowness struct {
 	cpu  time.Duration
 }
 
+// stall is what a single measurement may take longer because a disk or a process
+// stood still, which no average over the time shows.
+const stall = 5 * time.Second
+
 const (
 	// pieceEvery is the pause between two pieces, of some milliseconds each.
 	pieceEvery = 150 * time.Millisecond

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,8 +58,13 @@ func TestTakeover(t *testing.T) {
 	}
 	t.Logf("%d takeovers: p50 %s, p99 %s, longest %s", kills, quantile(times, 0.5).Round(time.Millisecond),
 		quantile(times, 0.99).Round(time.Millisecond), slowest.Round(time.Millisecond))
-	if p99, most := quantile(times, 0.99), slow.bound(t, takeoverWithin); p99 > most {
-		t.Errorf("p99 of %d takeovers is %s, want at most %s; the slowest successor said:\n%s", kills, p99, most, slowestLog)
+	// Of few takeovers p99 is the longest, and one of them may meet a stall.
+	share := 0.9
+	if os.Getenv(chaosVariable) == "1" {
+		share = 0.99
+	}
+	if usual, most := quantile(times, share), slow.bound(t, takeoverWithin); usual > most {
+		t.Errorf("p%.0f of %d takeovers is %s, want at most %s; the slowest successor said:\n%s", 100*share, kills, usual, most, slowestLog)
 	}
 	probe.stop(t)
 	if code := active.Terminate(t); code != 0 {
@@ -68,8 +74,8 @@ func TestTakeover(t *testing.T) {
 }
 
 // pausedSenderTimeout is the server's wal_sender_timeout while a replica is
-// paused.
-const pausedSenderTimeout = 3 * time.Second
+// paused. It is longer than a busy machine lets the other one stand still.
+const pausedSenderTimeout = 6 * time.Second
 
 // TestPausedHost stops the active replica without ending it. The server frees its
 // slot after wal_sender_timeout; when the paused one goes on, it is fenced, and
@@ -77,7 +83,7 @@ const pausedSenderTimeout = 3 * time.Second
 func TestPausedHost(t *testing.T) {
 	t.Parallel()
 	e := relaytest.NewEnvironment(t, relaytest.EnvironmentConfig{
-		Postgres: cdctest.StartPostgres(t, cdctest.PostgresConfig{Settings: map[string]string{"wal_sender_timeout": "3s"}}),
+		Postgres: cdctest.StartPostgres(t, cdctest.PostgresConfig{Settings: map[string]string{"wal_sender_timeout": pausedSenderTimeout.String()}}),
 		Kafka:    cdctest.SharedKafka(t), Binary: relaytest.Build(t),
 	})
 	l := e.Watch(t, ledger.Config{RowsPerSecond: 300, Seed: rand.Uint64()})
@@ -94,7 +100,8 @@ func TestPausedHost(t *testing.T) {
 	awaitStopped(t, paused)
 	probe.see(t, 30*time.Second)
 	took := time.Since(began)
-	if most := pausedSenderTimeout + slow.bound(t, takeoverWithin); took > most {
+	// A transaction that is not aborted by who takes over ends after 15 s.
+	if most := pausedSenderTimeout + slow.bound(t, takeoverWithin) + stall; took > most {
 		t.Errorf("the successor took over after %s, want at most %s", took, most)
 	}
 	l.WaitSeen(t, l.Observer().Count()+300, 30*time.Second)
@@ -119,7 +126,7 @@ func TestPausedHost(t *testing.T) {
 // awaitStopped waits until the kernel has stopped every thread of the process.
 func awaitStopped(t *testing.T, p *relaytest.Process) {
 	t.Helper()
-	await(t, "the process is stopped", 5*time.Second, func() bool {
+	await(t, "the process is stopped", 30*time.Second, func() bool {
 		state, err := processStatus(p.PID(), "State:")
 		if err != nil {
 			t.Fatal(err)

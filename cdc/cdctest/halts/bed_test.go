@@ -17,6 +17,10 @@ import (
 // patience bounds every wait for something that has to happen.
 const patience = 30 * time.Second
 
+// lifetime bounds how long a process may take until it ends or halts: some halts
+// need ten starts, or the broker's time for a hanging transaction.
+const lifetime = 2 * time.Minute
+
 // bed is a relay that was initialised, the servers that it speaks to, and a
 // person who may do everything there.
 type bed struct {
@@ -119,12 +123,27 @@ func (b *bed) once(t *testing.T) {
 	if code := wait(t, p); code != 0 {
 		t.Fatalf("run --once ended with %d", code)
 	}
+	b.awaitFree(t)
+}
+
+// freedWithin bounds how long a server may hold the slot of a session whose other
+// end is gone. It is shorter than wal_sender_timeout, after which it would give up
+// a session that somebody forgot to close.
+const freedWithin = 8 * time.Second
+
+// awaitFree waits until nobody holds the slot. A process that ends waits only so
+// long for the server to let the slot go, and take in what it was told last.
+func (b *bed) awaitFree(t *testing.T) {
+	t.Helper()
+	within(t, freedWithin, "the slot is free", func() bool {
+		return query(t, b.db, `SELECT active FROM pg_replication_slots WHERE slot_name = $1`, b.Slot) != "true"
+	})
 }
 
 // wait returns the exit code.
 func wait(t *testing.T, p *relaytest.Process) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), lifetime)
 	defer cancel()
 	code, err := p.Wait(ctx)
 	if err != nil {
@@ -136,9 +155,14 @@ func wait(t *testing.T, p *relaytest.Process) int {
 // eventually polls for what must become true.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); {
+	within(t, patience, what, is)
+}
+
+func within(t *testing.T, limit time.Duration, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !is(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", patience, what)
+			t.Fatalf("not within %s: %s", limit, what)
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):

@@ -26,7 +26,8 @@ func TestFailoverDoesNotHalt(t *testing.T) {
 			t.Parallel()
 			b := newBedOn(t, cdctest.StartPostgres(t, cdctest.PostgresConfig{}))
 			standby := b.startStandby(t, nil)
-			b.failOver(t, standby, "fast", func() {})
+			// A standby that does not stream yet would not be waited for by the shutdown.
+			b.failOver(t, standby, "fast", func() { b.awaitReplay(t, standby) })
 		})
 	}
 	t.Run("after a crash, with a synchronised failover slot", func(t *testing.T) {
@@ -39,10 +40,14 @@ func TestFailoverDoesNotHalt(t *testing.T) {
 			"primary_slot_name": "standby", "hot_standby_feedback": "on", "sync_replication_slots": "on", "synchronized_standby_slots": "",
 		})
 		b := newBedOn(t, primary)
+		// Its worker ends for long where it finds the slot of a database that is not
+		// there yet.
+		b.awaitReplay(t, standby)
 		b.makeFailoverSlot(t)
 		watcher := standby.Connect(t, "postgres")
 		b.failOver(t, standby, "immediate", func() {
 			eventually(t, "the standby has the slot", func() bool {
+				query(t, watcher, `SELECT pg_reload_conf()`) // wakes the worker, whose naps get longer
 				b.exec(t, `SELECT pg_log_standby_snapshot()`)
 				return query(t, watcher, `SELECT synced AND NOT temporary FROM pg_replication_slots WHERE slot_name = $1`, b.Slot) == "true"
 			})
@@ -144,12 +149,13 @@ func (w *writer) write(ctx context.Context, b *bed) {
 		return
 	}
 	defer conn.Close(context.Background())
-	// The end of the writer does not break off a statement: it might commit after
-	// everything that is in the table was awaited.
-	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
 	for ctx.Err() == nil {
+		// Neither the end of the writer nor the age of the session breaks off a
+		// statement: it might commit after everything that is in the table was awaited,
+		// or after the rows of the next session.
+		lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		_, err := conn.Exec(lasting, insertTwo, b.Topic, b.seq)
+		cancel()
 		b.seq += 2
 		if err != nil {
 			return

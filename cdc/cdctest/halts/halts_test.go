@@ -131,7 +131,7 @@ func (h *halt) again(t *testing.T, b *bed) {
 	}
 	before := b.marks(t)
 	relay := b.run(t, "--stay-up")
-	relay.WaitState(t, cdc.StateHalted, patience)
+	relay.WaitState(t, cdc.StateHalted, lifetime)
 	if code, body, err := relay.Get(t.Context(), "/readyz"); err != nil || code != http.StatusServiceUnavailable || !strings.Contains(string(body), string(h.reason)) {
 		t.Errorf("/readyz of a halted relay: HTTP %d, %v, want 503 with the reason:\n%s", code, err, body)
 	}
@@ -139,13 +139,24 @@ func (h *halt) again(t *testing.T, b *bed) {
 	if code, body, err := relay.Get(t.Context(), "/metrics"); err != nil || code != http.StatusOK || !strings.Contains(string(body), metric) {
 		t.Errorf("/metrics of a halted relay: HTTP %d, %v, want %s", code, err, metric)
 	}
-	b.requireStill(t, before) // with the process still up
+	h.requireStill(t, b, before) // with the process still up
 	relay.Signal(syscall.SIGTERM)
 	then := h.then
 	if then == nil {
 		then = h.want
 	}
 	b.message = requireHalt(t, relay, h.reason, then)
+	h.requireStill(t, b, before)
+}
+
+// requireStill lets a relay that reads up to the finding once more acknowledge on
+// its way what was recorded before.
+func (h *halt) requireStill(t *testing.T, b *bed, before marks) {
+	t.Helper()
+	if h.reaches {
+		b.requireNothingAhead(t)
+		before.Confirmed = b.marks(t).Confirmed
+	}
 	b.requireStill(t, before)
 }
 
@@ -171,7 +182,8 @@ func requireHalt(t *testing.T, relay *relaytest.Process, reason cdc.HaltReason, 
 // awaitDelivered waits until the relay that runs has acknowledged all rows.
 func (b *bed) awaitDelivered(t *testing.T) {
 	t.Helper()
-	upTo := query(t, b.db, `SELECT pg_current_wal_insert_lsn()::text`)
+	// Not the insert LSN: what nobody waits for may stand there unflushed for long.
+	upTo := query(t, b.db, `SELECT pg_current_wal_flush_lsn()::text`)
 	eventually(t, "everything is acknowledged", func() bool {
 		published, err := relaytest.Admin{Addr: b.AdminAddr}.Published(t.Context(), parseLSN(t, upTo), 0)
 		return err == nil && published

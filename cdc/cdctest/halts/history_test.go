@@ -48,11 +48,17 @@ func historyHalts() []halt {
 			spoil: func(t *testing.T, b *bed) {
 				b.once(t)
 				older := b.copyServer(t)
+				// A server that was started 15 s ago writes a record of running transactions,
+				// by which a commit behind it moves: neither may run for so long before its own.
+				older.Stop(t, "fast")
+				b.Postgres.Restart(t, "fast")
+				b.moveTo(t, b.Postgres)
 				lsn := `SELECT pg_current_wal_insert_lsn()::text`
 				from := query(t, b.db, lsn)
 				b.write(t, 1)
 				b.once(t)
 				end := b.newestRecord(t).EndLSN
+				older.Start(t)
 				b.moveTo(t, older)
 				t.Logf("commits from %s to %s; the copy is at %s", from, end, query(t, b.db, lsn))
 				b.write(t, 1)

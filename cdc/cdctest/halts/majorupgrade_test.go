@@ -164,7 +164,7 @@ func (b *bed) shutDown(t *testing.T, w *writer, relay *relaytest.Process) string
 	w.end(t)
 	b.command(t, 0, "wait", "--lsn", query(t, b.db, `SELECT pg_current_wal_insert_lsn()::text`))
 	b.exec(t, `CREATE TABLE unrelated AS SELECT 1 AS n`) // what the slot has to pass, too
-	end := query(t, b.db, `SELECT pg_current_wal_insert_lsn()::text`)
+	end := query(t, b.db, `SELECT pg_current_wal_flush_lsn()::text`)
 	eventually(t, "the slot has passed everything", func() bool {
 		return query(t, b.db, `SELECT confirmed_flush_lsn >= $2::pg_lsn FROM pg_replication_slots WHERE slot_name = $1`, b.Slot, end) == "true"
 	})

@@ -160,6 +160,7 @@ func (b *bed) streamAdopted(t *testing.T, name, first string) {
 // passedPoint is the way out of a point of the WAL that cannot be decoded.
 func passedPoint(t *testing.T, b *bed) {
 	t.Helper()
+	b.awaitFree(t)
 	b.exec(t, `SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())`, b.Slot)
 	b.follow(t, "adopt --from-slot")
 	b.repaired(t)

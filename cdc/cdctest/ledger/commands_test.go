@@ -19,12 +19,11 @@ func TestAdoptIsKilled(t *testing.T) {
 	t.Parallel()
 	e := environment(t, relaytest.Build(t, "failpoints"), "")
 	l := e.Watch(t, ledger.Config{RowsPerSecond: 200, Seed: cdctest.Seed(t)})
-	relay := relaytest.Supervise(t, e.Options())
+	relay := relaytest.Start(t, e.Options())
 	l.WaitSeen(t, 100, time.Minute)
-	if !relay.Kill() {
-		t.Fatalf("the relay ended by itself: %v", relay.Err())
+	if relay.Kill(); !relay.KilledBy(syscall.SIGKILL) {
+		t.Fatalf("the relay ended by itself: exit code %d", relay.ExitCode())
 	}
-	relay.Stop(t)
 	// Altered and altered back: no row is passed over.
 	if _, err := e.Postgres.Connect(t, e.Database).Exec(t.Context(), `ALTER PUBLICATION `+e.Publication+` SET (publish = 'insert, update'); ALTER PUBLICATION `+e.Publication+` SET (publish = 'insert')`); err != nil {
 		t.Fatal(err)
@@ -44,9 +43,9 @@ func TestAdoptIsKilled(t *testing.T) {
 			t.Errorf("killed at %s, the next command finds %q", point, shown.Reason)
 		}
 	}
-	relay = relaytest.Supervise(t, e.Options())
+	next := relaytest.Supervise(t, e.Options())
 	l.WaitSeen(t, 200, time.Minute)
 	l.Stop(t)
-	relay.Stop(t)
+	next.Stop(t)
 	l.RequireExact(t, 200)
 }

@@ -2,8 +2,11 @@ package ledger
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/cdc-relay/cdc-relay/cdc"
 )
 
 // WaitSeen waits until the reader has seen n different events.
@@ -14,6 +17,13 @@ func (l *Ledger) WaitSeen(t testing.TB, n int, patience time.Duration) {
 	if err := l.observer.Wait(ctx, func() bool { return l.observer.Count() >= n }); err != nil {
 		t.Fatalf("%d events were seen within %s, want %d: %v", l.observer.Count(), patience, n, err)
 	}
+}
+
+// Acknowledged says whether a sample shows that the slot was told lsn or more.
+func (l *Ledger) Acknowledged(lsn cdc.LSN) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.acks, func(sample AckSample) bool { return sample.ConfirmedLSN >= lsn })
 }
 
 // RequireExact demands a report without violations about at least rows rows.

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cdc-relay/cdc-relay/cdc"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest/ledger"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
@@ -45,7 +46,7 @@ func dieAt(t *testing.T, binary, name string, seed uint64) {
 	// The first hits of some points come with the start, and some come only once
 	// in a life: if the drawn number is never reached, the first is.
 	drawn := 1 + rand.New(rand.NewPCG(seed, 2)).IntN(3)
-	if !diesAt(t, e, name, drawn) && !diesAt(t, e, name, 1) {
+	if !diesAt(t, e, name, drawn, failpointPatience) && !diesAt(t, e, name, 1, failpointPatience) {
 		t.Fatalf("the relay never came to the fail-point %s", name)
 	}
 	relay := relaytest.Supervise(t, e.Options())
@@ -55,17 +56,18 @@ func dieAt(t *testing.T, binary, name string, seed uint64) {
 	l.RequireExact(t, 50)
 }
 
-// failpointPatience is long enough for each point that the relay comes to while
-// it streams; after it an orderly stop brings those of the stop.
+// failpointPatience is how long a relay that is at work may take until it comes to
+// a point once more; after it an orderly stop brings those of the stop.
 const failpointPatience = 3 * time.Second
 
 // diesAt runs one life with an armed point and says whether the point ended it.
-func diesAt(t *testing.T, e *relaytest.Environment, name string, n int) bool {
+func diesAt(t *testing.T, e *relaytest.Environment, name string, n int, patience time.Duration) bool {
 	t.Helper()
 	options := e.Options()
 	options.Env = []string{fmt.Sprintf("CDC_RELAY_FAILPOINT=%s:%d", name, n)}
 	p := relaytest.Start(t, options)
-	ctx, cancel := context.WithTimeout(t.Context(), failpointPatience)
+	awaitWork(t, p)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := p.Wait(ctx); err != nil {
 		p.Signal(syscall.SIGTERM)
@@ -76,6 +78,32 @@ func diesAt(t *testing.T, e *relaytest.Environment, name string, n int) bool {
 		}
 	}
 	return p.KilledBy(syscall.SIGKILL)
+}
+
+// awaitWork waits until the relay has recorded rows, whatever the machine takes for
+// its start, or has ended: it has come to every point of a start, and once to every
+// point of the stream.
+func awaitWork(t *testing.T, p *relaytest.Process) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var before cdc.LSN // what was recorded when it was first seen to stream
+	for {
+		status, err := p.Status(ctx)
+		if err == nil && status.State == cdc.StateStreaming {
+			if before != 0 && status.RecordedLSN > before {
+				return
+			}
+			before = max(before, status.RecordedLSN)
+		}
+		select {
+		case <-p.Ended():
+			return
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("the relay is not at work after a minute: state %q, %v", status.State, err)
+		}
+	}
 }
 
 // failpointNames finds every call of Failpoint in the program's source, so that

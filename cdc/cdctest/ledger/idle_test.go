@@ -39,19 +39,24 @@ func TestIdleOutboxBesideBusyTable(t *testing.T) {
 	}
 	ended := time.Now()
 	for slot := slotOf(t, conn, e.Slot); slot.current-slot.confirmed >= maxUnconfirmed; slot = slotOf(t, conn, e.Slot) {
-		if time.Since(ended) > 15*time.Second {
-			t.Fatalf("%d bytes of WAL are unconfirmed 15 s after the last write, want less than %d", slot.current-slot.confirmed, maxUnconfirmed)
+		if time.Since(ended) > time.Minute {
+			t.Fatalf("%d bytes of WAL are unconfirmed a minute after the last large write, want less than %d", slot.current-slot.confirmed, maxUnconfirmed)
 		}
 		cdctest.Pause(t, 100*time.Millisecond)
 	}
-	t.Logf("confirmed %s after the last write", time.Since(ended).Round(time.Millisecond))
+	t.Logf("confirmed %s after the last large write", time.Since(ended).Round(time.Millisecond))
 	for slot := slotOf(t, conn, e.Slot); slot.current-slot.restart >= maxRetained; slot = slotOf(t, conn, e.Slot) {
-		if time.Since(ended) > 60*time.Second {
-			t.Fatalf("%d bytes of WAL are retained 60 s after the last write, want less than %d", slot.current-slot.restart, maxRetained)
+		if time.Since(ended) > 3*time.Minute {
+			t.Fatalf("%d bytes of WAL are retained 3 minutes after the last large write, want less than %d", slot.current-slot.restart, maxRetained)
+		}
+		// The slot can let go up to the server's records of running transactions, one of
+		// which it may pass over. A server that nobody writes to makes no further one.
+		if _, err := conn.Exec(t.Context(), "INSERT INTO busy VALUES ('x')"); err != nil {
+			t.Fatal(err)
 		}
 		cdctest.Pause(t, 100*time.Millisecond)
 	}
-	t.Logf("retained little %s after the last write", time.Since(ended).Round(time.Millisecond))
+	t.Logf("retained little %s after the last large write", time.Since(ended).Round(time.Millisecond))
 	relay.Stop(t)
 }
 

@@ -66,8 +66,8 @@ func underKills(t *testing.T, e *relaytest.Environment) ledger.Report {
 	return k.run(t, e, ledger.Config{RowsPerSecond: k.rowsPerSecond, Seed: cdctest.Seed(t)}).Report(t)
 }
 
-// besideBusyTable writes some events and then, for a few seconds, only to
-// another table, whose WAL the relay has to record before it acknowledges it.
+// besideBusyTable writes some events and then only to another table, whose WAL the
+// relay has to record before it acknowledges it, until some of it is acknowledged.
 func besideBusyTable(t *testing.T, e *relaytest.Environment) ledger.Report {
 	t.Helper()
 	l := e.Watch(t, ledger.Config{Rows: 100, Seed: cdctest.Seed(t)})
@@ -77,7 +77,11 @@ func besideBusyTable(t *testing.T, e *relaytest.Environment) ledger.Report {
 	if _, err := conn.Exec(t.Context(), "CREATE TABLE busy (filler text)"); err != nil {
 		t.Fatal(err)
 	}
-	for ends := time.Now().Add(4 * time.Second); time.Now().Before(ends); cdctest.Pause(t, 20*time.Millisecond) {
+	from := insertLSN(t, conn)
+	for began := time.Now(); !l.Acknowledged(from); cdctest.Pause(t, 20*time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatal("no sample shows that the slot follows the WAL")
+		}
 		if _, err := conn.Exec(t.Context(), "INSERT INTO busy VALUES ('x')"); err != nil {
 			t.Fatal(err)
 		}

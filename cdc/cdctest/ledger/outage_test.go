@@ -14,8 +14,10 @@ import (
 // outageVariable lengthens the outage of TestKafkaAway.
 const outageVariable = "CDC_TEST_OUTAGE"
 
-// resumeWithin is how soon after the broker's return streaming goes on.
-const resumeWithin = 5 * time.Second
+// resumeWithin is how soon after the broker's return streaming goes on, on a
+// machine that is busy with other tests. It is shorter than the relay's patience
+// with a broker that does not answer.
+const resumeWithin = 20 * time.Second
 
 // TestKafkaAway: the broker goes away under load and comes back. Nothing is
 // lost or repeated, the slot is kept, and streaming goes on soon. The broker is
@@ -47,7 +49,7 @@ func TestKafkaAway(t *testing.T) {
 	relay.WaitState(t, cdc.StateStreaming, resumeWithin)
 	l.WaitSeen(t, before+1, resumeWithin)
 	t.Logf("the first new event was seen %s after the broker came back", time.Since(returned).Round(time.Millisecond))
-	l.WaitSeen(t, before+500, 30*time.Second)
+	l.WaitSeen(t, before+500, time.Minute)
 	l.Stop(t)
 	relay.Stop(t)
 	if lives := relay.Lives(); lives != 1 {

@@ -20,12 +20,11 @@ func TestResyncUnderLoadAndKills(t *testing.T) {
 	t.Parallel()
 	e := environment(t, relaytest.Build(t, "failpoints"), "")
 	l := e.Watch(t, ledger.Config{RowsPerSecond: 400, BigTransactionRows: 700, Seed: cdctest.Seed(t)})
-	relay := relaytest.Supervise(t, e.Options())
+	relay := relaytest.Start(t, e.Options())
 	l.WaitSeen(t, 300, time.Minute)
-	if !relay.Kill() {
-		t.Fatalf("the relay ended by itself: %v", relay.Err())
+	if relay.Kill(); !relay.KilledBy(syscall.SIGKILL) {
+		t.Fatalf("the relay ended by itself: exit code %d", relay.ExitCode())
 	}
-	relay.Stop(t)
 	dropSlot(t, e)
 	// Each point, the attempt that it ends has got so far: the slot is dropped, the
 	// record says resyncing, the slot is made, rows are written, rows are committed.
@@ -35,14 +34,14 @@ func TestResyncUnderLoadAndKills(t *testing.T) {
 			t.Fatalf("the resync came through %s: exit code %d\n%s%s", point, p.ExitCode(), p.Stdout(), p.Stderr())
 		}
 	}
-	written := l.Counts().Rows.Load()
 	if p := resync(t, e); p.ExitCode() != 0 {
 		t.Fatalf("the last resync ended with %d:\n%s%s", p.ExitCode(), p.Stdout(), p.Stderr())
 	}
-	relay = relaytest.Supervise(t, e.Options())
+	written := l.Counts().Rows.Load()
+	next := relaytest.Supervise(t, e.Options())
 	l.WaitSeen(t, int(written)+300, time.Minute) // of rows that came after it
 	l.Stop(t)
-	relay.Stop(t)
+	next.Stop(t)
 	requireResynced(t, l)
 }
 
@@ -73,7 +72,7 @@ func command(t *testing.T, e *relaytest.Environment, env []string, args ...strin
 	options := e.Options()
 	options.Command, options.Args, options.Env = args[0], args[1:], env
 	p := relaytest.Start(t, options)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // some wait for a minute themselves
 	defer cancel()
 	if _, err := p.Wait(ctx); err != nil {
 		t.Fatalf("%v:\n%s", err, p.Stderr())

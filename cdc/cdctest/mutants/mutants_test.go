@@ -71,7 +71,9 @@ var mutants = []mutant{
 			"		if at.stable < at.high {\n			if err := s.waitDecided(ctx, p.admin, at); err != nil {\n				return nil, nil, err\n			}\n			continue\n		}\n", "",
 			"		if found.next < at.high {\n			return nil, nil, s.incomplete(found.next, at.high)\n		}\n", "",
 		},
-		test: "TestOpenWaitsForAForeignTransaction",
+		// Not TestOpenWaitsForAForeignTransaction: that ends the transaction after a
+		// while, and an Open that is slower than that finds nothing to give up at.
+		test: "TestOpenHaltsAtAHangingTransaction",
 	},
 	{
 		name: "InitProducerId before the slot",

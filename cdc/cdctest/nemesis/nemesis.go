@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,16 +164,12 @@ func closeProxy(t testing.TB, p *chaosproxy.Proxy) {
 	}
 }
 
-// adminPorts gives each replica of this process a port of its own, below those
-// that kernels use for outgoing connections.
-var adminPorts atomic.Int32
-
 // replicaConfig writes the environment's configuration with the proxies in the
 // place of the servers. Transactions time out soon enough for a paused relay to
 // meet that.
 func (w *world) replicaConfig(t testing.TB, i int) (path, admin string) {
 	t.Helper()
-	admin = fmt.Sprintf("127.0.0.1:%d", 12000+(os.Getpid()*8+int(adminPorts.Add(1)))%2000)
+	admin = cdctest.Address(t)
 	replace := []string{
 		w.env.AdminAddr, admin,
 		fmt.Sprintf("127.0.0.1:%d", w.Postgres.Port()), w.toPostgres.Addresses()[0],

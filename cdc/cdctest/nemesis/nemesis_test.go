@@ -109,7 +109,7 @@ func TestNemesisCatchesANaiveRelay(t *testing.T) {
 		"\ts.record.RecordedLSN = resume.RecordedLSN\n",
 		"\ts.record.RecordedLSN, s.resume, s.witness = 0, Resume{}, nil\n")}
 	cfg := Config{
-		Binary: relaytest.BuildOverlay(t, naive), Duration: 5 * time.Second, Seed: cdctest.Seed(t),
+		Binary: relaytest.BuildOverlay(t, naive), Duration: 5 * time.Second, AtLeast: 1, Seed: cdctest.Seed(t),
 		Only: []string{"relay kill -9", "postgres crash", "EndTxn answer lost"},
 	}
 	cfg.Postgres, cfg.Kafka = cdctest.StartPostgres(t, cdctest.PostgresConfig{Settings: Settings()}), cdctest.StartKafka(t)

@@ -108,7 +108,10 @@ func TestShrinking(t *testing.T) {
 	model := Model{TakesUnknownAsAborted: true}
 	failure := firstFailure(t, model)
 	tape := Record(model, failure.Seed)
-	shrunk := Shrink(model, tape, failure.Violation.Check, 3*time.Second)
+	shrunk := tape
+	for began := time.Now(); len(shrunk) > len(tape)/2 && time.Since(began) < 2*time.Minute; { // a busy machine takes its time
+		shrunk = Shrink(model, shrunk, failure.Violation.Check, 3*time.Second)
+	}
 	if len(shrunk) > len(tape)/2 {
 		t.Errorf("%d steps were shrunk to %d", len(tape)-1, len(shrunk)-1)
 	}
