@@ -40,6 +40,7 @@ func TestAdoptPartitions(t *testing.T) {
 	if _, err := kadm.NewClient(r.kafka.Client(t)).UpdatePartitions(t.Context(), 12, r.topic); err != nil {
 		t.Fatal(err)
 	}
+	r.awaitPartitions(t, r.topic, 12)
 	ids = append(ids, r.insert(t, 5)...)
 	execute(t, nil, "run", "--once", "--config", r.config).wantCode(t, exitFine)
 	used := r.partitionsUsed(t, len(ids))

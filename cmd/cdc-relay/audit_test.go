@@ -66,10 +66,8 @@ func TestAuditOfARunningRelay(t *testing.T) {
 	wantIn(t, text.stdout.String(), "rows 100  found 100  missing 0  duplicate 0  out of order 0", "track_commit_timestamp is off", "CLEAN")
 
 	t.Run("a record that comes again is a duplicate", func(t *testing.T) {
-		client := r.kafka.Client(t, kgo.ConsumeTopics(r.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-		fetches := client.PollRecords(t.Context(), 1)
-		again := *fetches.Records()[0]
-		if err := client.ProduceSync(t.Context(), &again).FirstErr(); err != nil {
+		again := *r.records(t, r.topic, 100)[0]
+		if err := r.kafka.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner())).ProduceSync(t.Context(), &again).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 		report := r.auditReport(t, exitDifferent, addr)
@@ -118,12 +116,12 @@ func TestAuditJudgesOrderByCommitTimestamps(t *testing.T) {
 		t.Errorf("got %+v", report)
 	}
 	r.produceLate(t, "key-0", lost[0])
-	report = r.auditReport(t, exitDifferent, addr, "--ignore-content")
+	report = r.auditReport(t, exitDifferent, addr, "--ignore-content", "--order-tolerance", "0s")
 	if report.Missing != 4 || report.OutOfOrder != 1 || report.Order.PairsChecked != 1 {
 		t.Errorf("with a row that came behind a later one of its key: %+v", report)
 	}
 	execute(t, nil, "backfill", "--config", r.config, "--addr", addr, "--since", "1h").wantCode(t, exitFine)
-	report = r.auditReport(t, exitDifferent, addr, "--ignore-content")
+	report = r.auditReport(t, exitDifferent, addr, "--ignore-content", "--order-tolerance", "0s")
 	if report.Missing != 0 || report.Backfilled != 4 || report.OutOfOrder != 1 {
 		t.Errorf("backfilled records have no place in the order: %+v", report)
 	}
@@ -174,9 +172,15 @@ func (r *testRelay) migrateRoles(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.makeRoles(t, roles)
+}
+
+// makeRoles runs a script that makes roles.
+func (r *testRelay) makeRoles(t testing.TB, script string) {
+	t.Helper()
 	rolesMu.Lock()
 	defer rolesMu.Unlock()
-	if _, err := r.db.Exec(t.Context(), roles, pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := r.db.Exec(t.Context(), script, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -215,10 +215,8 @@ func fullPipe(t *testing.T) (r, w *os.File) {
 // status, and stops in time. What it said comes out when somebody reads.
 func TestBlockedLog(t *testing.T) {
 	t.Parallel()
-	const senderTimeout = 3 * time.Second
-	e := relaytest.NewEnvironment(t, relaytest.EnvironmentConfig{
-		Postgres: cdctest.SharedPostgres(t), Kafka: cdctest.SharedKafka(t), Binary: relaytest.Build(t),
-	})
+	const senderTimeout = 8 * time.Second // longer than the machine stands still
+	e := newEnvironment(t)
 	db := e.Postgres.Connect(t, e.Database)
 	exec1 := func(statement string, args ...any) {
 		t.Helper()
@@ -226,7 +224,7 @@ func TestBlockedLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	exec1(`ALTER DATABASE ` + e.Database + ` SET wal_sender_timeout = '3s'`)
+	exec1(fmt.Sprintf("ALTER DATABASE %s SET wal_sender_timeout = %d", e.Database, senderTimeout.Milliseconds()))
 	r, w := fullPipe(t)
 	cmd := exec.Command(e.Binary, "run", "--config", e.ConfigPath, "--log-level", "debug")
 	cmd.Stderr = w
@@ -257,7 +255,7 @@ func TestBlockedLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if published, err := admin.Published(t.Context(), lsn, 20*time.Second); err != nil || !published {
+		if published, err := admin.Published(t.Context(), lsn, 30*time.Second); err != nil || !published {
 			t.Fatalf("a row is not published while nobody reads the log: %v", err)
 		}
 	}
@@ -270,7 +268,7 @@ func TestBlockedLog(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("SIGTERM does not end it")
 	}
 	if code := cmd.ProcessState.ExitCode(); code != exitFine {
@@ -287,23 +285,42 @@ func TestBlockedLog(t *testing.T) {
 }
 
 // TestLogThatIsReadLate lets the reader of stderr pause and come back: it gets
-// every line of the pause.
+// every line of the pause. The relay runs until the reader is there, since at its
+// end it waits for one no longer than a second.
 func TestLogThatIsReadLate(t *testing.T) {
 	t.Parallel()
 	r, w := fullPipe(t)
-	cmd := exec.Command(relaytest.Build(t), "config", "validate", "--config", "/nonexistent/relay.yaml")
+	admin := relaytest.Admin{Addr: cdctest.Address(t)}
+	config := writeFile(t, fmt.Sprintf("relay: payments\npostgres: {dsn: %q}\nkafka: {brokers: [\"127.0.0.1:1\"]}\nrouting: {allowed_topics: [x]}\nadmin: {listen: %q}\n",
+		"postgres://postgres@127.0.0.1:1/x?sslmode=disable", admin.Addr))
+	cmd := exec.Command(relaytest.Build(t), "run", "--config", config)
 	cmd.Stderr = w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }() // the exit code is read from the process state
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	_ = w.Close()
-	text, err := io.ReadAll(r) // until it has ended
-	if err != nil {
+	eventually(t, "a start has failed", func() bool {
+		status, err := admin.Status(t.Context())
+		return err == nil && status.State != cdc.StateStarting
+	})
+	var said syncBuffer
+	read := make(chan struct{})
+	go func() { defer close(read); _, _ = io.Copy(&said, r) }() // until it has ended
+	eventually(t, "the lines of the pause are read", func() bool { return strings.Contains(said.String(), "cdc-relay starts") })
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // the exit code is read from the process state
-	if code := cmd.ProcessState.ExitCode(); code != exitUsage {
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("SIGTERM does not end it")
+	}
+	<-read
+	if code := cmd.ProcessState.ExitCode(); code != exitFine {
 		t.Errorf("exit code %d", code)
 	}
-	wantIn(t, strings.ReplaceAll(string(text), "filler\n", ""), "/nonexistent/relay.yaml")
+	wantIn(t, strings.ReplaceAll(said.String(), "filler\n", ""), "cdc-relay starts", `"state":"retrying"`, "stopped in good order")
 }

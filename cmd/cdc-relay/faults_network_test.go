@@ -112,8 +112,8 @@ func TestNamesAreResolvedAnew(t *testing.T) {
 	config := r.edited(t, strings.Join(r.kafka.Brokers(), ", "), strings.Join(brokers, ", "), "@127.0.0.1:"+strconv.Itoa(r.postgres.Port()), "@postgres.test:"+strconv.Itoa(r.postgres.Port()))
 	run := start(t, nil, "run", "--config", config, "--set", "postgres.allow_insecure=true")
 	defer run.stop(t, exitFine) // before the resolver is put back
-	run.awaitState(t, cdc.StateRetrying)
-	wantIn(t, run.stderr.String(), "postgres.test", `"fix":`)
+	run.awaitState(t, cdc.StateRetrying, cdc.StateStalled)
+	run.wantSaid(t, "postgres.test", `"fix":`)
 
 	names.set(net.IPv4(127, 9, 9, 9)) // nobody listens there
 	eventually(t, "the other address is tried", func() bool { return names.questions("postgres.test") > 1 })
@@ -157,19 +157,15 @@ func TestSlowScraper(t *testing.T) {
 	}
 	ids := r.insert(t, 3)
 	r.wantPublished(t, ids)
-	for range 3 {
-		began := time.Now()
-		code, body, err := adminGet(t.Context(), address, "/metrics", nil, 10*time.Second)
+	for range 3 { // one that waited for the others would wait for the server's write timeout, a minute
+		code, body, err := adminGet(t.Context(), address, "/metrics", nil, 30*time.Second)
 		if err != nil || code != http.StatusOK || !strings.Contains(string(body), "cdc_relay_state") {
 			t.Fatalf("HTTP %d, %v", code, err)
-		}
-		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("another scrape took %s", took)
 		}
 	}
 	began := time.Now()
 	run.stop(t, exitFine)
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %s to stop", took)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,6 +61,7 @@ func wantPlan(t *testing.T, got plan, problem *cdc.Problem, want plan, refuse cd
 type beatingStream struct {
 	cdc.Stream
 	beats, breakAt int
+	onBeat         func() // may be nil
 }
 
 func (s *beatingStream) StatusInterval() time.Duration { return time.Millisecond }
@@ -67,6 +69,9 @@ func (s *beatingStream) StatusInterval() time.Duration { return time.Millisecond
 func (s *beatingStream) Status(confirmed cdc.LSN, _ bool) error {
 	if confirmed != 0 {
 		return errors.New("acknowledged something")
+	}
+	if s.onBeat != nil {
+		s.onBeat()
 	}
 	if s.beats++; s.beats == s.breakAt {
 		return errors.New("broken")
@@ -76,8 +81,9 @@ func (s *beatingStream) Status(confirmed cdc.LSN, _ bool) error {
 
 func TestKeepAlive(t *testing.T) {
 	t.Run("beats until the work is done", func(t *testing.T) {
-		stream, done := &beatingStream{}, make(chan error, 1)
-		time.AfterFunc(20*time.Millisecond, func() { done <- nil })
+		done := make(chan error, 1)
+		finish := sync.OnceFunc(func() { done <- nil }) // at the first beat
+		stream := &beatingStream{onBeat: finish}
 		if err := keepAlive(stream, done, func() {}); err != nil || stream.beats == 0 {
 			t.Errorf("got %v after %d beats", err, stream.beats)
 		}

@@ -56,7 +56,7 @@ func (r *testRelay) deliver(t *testing.T, mode cdc.Mode) {
 
 func (r *testRelay) hasPositionTopic(t *testing.T) bool {
 	t.Helper()
-	name := "cdc-relay.position." + r.name
+	name := r.positionTopic()
 	topics, err := kadm.NewClient(r.kafka.Client(t)).ListTopics(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +93,7 @@ func TestAtLeastOnceFromInitToStatus(t *testing.T) {
 		t.Error("there is a position topic")
 	}
 
+	r.awaitFreeSlot(t, r.slot())
 	status := execute(t, nil, "status", "--config", r.config, "-o", "json")
 	status.wantCode(t, exitUnhealthy)
 	var report statusReport

@@ -29,6 +29,8 @@ func TestRunInitWaitsForAnotherInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	letGo := heartbeat(stream) // or the server takes the slot back
+	defer letGo()
 	run := start(t, nil, "run", "--init", "--config", r.config)
 	eventually(t, "init waits, or run halted", func() bool {
 		return strings.Contains(run.stderr.String(), "init waits") || strings.Contains(run.stderr.String(), string(cdc.HaltPositionMissing))
@@ -36,6 +38,7 @@ func TestRunInitWaitsForAnotherInit(t *testing.T) {
 	if strings.Contains(run.stderr.String(), string(cdc.HaltPositionMissing)) {
 		t.Fatalf("run halted: %s", run.stderr.String())
 	}
+	letGo()
 	if err := stream.Close(); err != nil {
 		t.Fatal(err)
 	}

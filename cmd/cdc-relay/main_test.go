@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,13 +14,13 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest/relaytest"
 )
 
-// testMain lets testscript and cdctest share one TestMain.
+// testMain lets testscript and relaytest share one TestMain.
 type testMain struct{ m *testing.M }
 
-func (t testMain) Run() int { return cdctest.Main(t.m) }
+func (t testMain) Run() int { return relaytest.Main(t.m) }
 
 func TestMain(m *testing.M) {
 	testscript.Main(testMain{m}, map[string]func(){"cdc-relay": main})
@@ -105,6 +106,15 @@ func wantIn(t testing.TB, output string, texts ...string) {
 		if !strings.Contains(output, text) {
 			t.Errorf("not in the output: %s\noutput:\n%s", text, output)
 		}
+	}
+}
+
+// wantSaid waits until the command has said every text: its log is written a
+// little later than its state is shown.
+func (c *command) wantSaid(t testing.TB, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		eventually(t, fmt.Sprintf("%v says %q", c.args, text), func() bool { return strings.Contains(c.stderr.String(), text) })
 	}
 }
 

@@ -38,6 +38,7 @@ func TestDayOfARelay(t *testing.T) {
 	// The test's topics have one replica, which is a warning.
 	execute(t, nil, "check", "--config", r.config, "--strict").wantCode(t, exitUnhealthy)
 
+	r.awaitFreeSlot(t, r.slot())
 	idle := execute(t, nil, "status", "--config", r.config)
 	idle.wantCode(t, exitUnhealthy)
 	wantIn(t, idle.stdout.String(), "no running relay was reachable", "slot "+"        "+r.slot(), "the slot is not active")
@@ -72,7 +73,7 @@ func TestDayOfARelay(t *testing.T) {
 	})
 	execute(t, nil, "wait", "--config", r.config, "--addr", standbyAddress, "--lsn", lsn).wantCode(t, exitFine)
 	for _, probe := range []string{"/livez", "/startupz", "/readyz", "/metrics"} {
-		code, _, err := adminGet(t.Context(), standbyAddress, probe, nil, 5*time.Second)
+		code, _, err := adminGet(t.Context(), standbyAddress, probe, nil, 30*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +101,7 @@ func TestPrintedScriptIsEnough(t *testing.T) {
 			}
 			printed := execute(t, nil, append([]string{"init", "--config", r.config}, args...)...)
 			printed.wantCode(t, exitFine)
-			r.exec(t, printed.stdout.String())
+			r.makeRoles(t, printed.stdout.String())
 			r.writeConfig(t, r.postgres.DSN(r.database, "cdc_relay"), "")
 			applied := execute(t, nil, "init", "--config", r.config, "--apply")
 			applied.wantCode(t, exitFine)

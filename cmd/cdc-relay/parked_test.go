@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,11 +113,14 @@ func (r *testRelay) mendRules(t *testing.T, topic string) {
 	t.Helper()
 	r.routeByType(t, "on_bad_row: park")
 	replaceInFile(t, r.config, `"any*"`, `"any*", `+topic)
-	admin := kadm.NewClient(r.kafka.Client(t))
-	if _, err := admin.CreateTopic(t.Context(), 1, 1, nil, topic); err != nil {
+	r.createTopic(t, topic, nil)
+	const setting, bytes = "max.message.bytes", "100000"
+	admin := r.kafka.Admin(t)
+	if _, err := admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: setting, Value: new(bytes)}}, r.topic+"-small"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := admin.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "max.message.bytes", Value: new("100000")}}, r.topic+"-small"); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, "the small topic takes more", func() bool { // a real broker learns it later than the controller
+		configs, err := admin.DescribeTopicConfigs(t.Context(), r.topic+"-small")
+		return err == nil && len(configs) == 1 && slices.ContainsFunc(configs[0].Configs, func(c kadm.Config) bool { return c.Key == setting && c.MaybeValue() == bytes })
+	})
 }

@@ -57,10 +57,14 @@ admin: {listen: "127.0.0.1:0"}
 
 func (r *testRelay) slot() string { return derive("<relay_>_outbox", r.name) }
 
-// init makes everything, the table included.
+func (r *testRelay) positionTopic() string { return "cdc-relay.position." + r.name }
+
+// init makes everything, the table included. What is read without fencing shows
+// the last record from then on.
 func (r *testRelay) init(t testing.TB) {
 	t.Helper()
 	execute(t, nil, "init", "--config", r.config, "--apply", "--with-table").wantCode(t, exitFine)
+	r.kafka.AwaitDecided(t, r.positionTopic())
 }
 
 // insert commits n rows in one transaction and returns their ids.
@@ -122,9 +126,24 @@ func (r *testRelay) wantPublished(t testing.TB, ids []string) {
 	}
 }
 
-// confirmed is the slot's confirmed LSN; 0 when there is no slot.
+// awaitFreeSlot waits until nobody holds the slot. Who ends waits for the server
+// less than a second; the walsender may end, and read the last status, later.
+func (r *testRelay) awaitFreeSlot(t testing.TB, slot string) {
+	t.Helper()
+	eventually(t, "nobody holds slot "+slot, func() bool {
+		var held bool
+		if err := r.db.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)", slot).Scan(&held); err != nil {
+			t.Fatal(err)
+		}
+		return !held
+	})
+}
+
+// confirmed is the slot's confirmed LSN when nobody holds it any more; 0 when
+// there is no slot.
 func (r *testRelay) confirmed(t testing.TB) cdc.LSN {
 	t.Helper()
+	r.awaitFreeSlot(t, r.slot())
 	var text string
 	err := r.db.QueryRow(t.Context(), "SELECT coalesce((SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1), '0/0')", r.slot()).Scan(&text)
 	if err != nil {
@@ -149,6 +168,7 @@ func TestInitTwiceThenRunOnce(t *testing.T) {
 	r := newTestRelay(t, cdctest.SharedPostgres(t), cdctest.SharedKafka(t))
 	first := execute(t, nil, "init", "--config", r.config, "--apply", "--with-table")
 	first.wantCode(t, exitFine)
+	r.kafka.AwaitDecided(t, r.positionTopic())
 	wantIn(t, first.stdout.String(),
 		"created        position topic cdc-relay.position."+r.name, "already there  topic "+r.topic, "created        table public.outbox",
 		"created        publication "+r.slot(), "created        slot "+r.slot(), "created        position record of "+r.name)

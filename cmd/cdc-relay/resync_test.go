@@ -16,6 +16,7 @@ import (
 
 func (r *testRelay) dropSlot(t *testing.T) {
 	t.Helper()
+	r.awaitFreeSlot(t, r.slot())
 	r.exec(t, fmt.Sprintf("SELECT pg_drop_replication_slot('%s')", r.slot()))
 }
 
@@ -126,9 +127,7 @@ func TestResyncAndBadRows(t *testing.T) {
 				wantIn(t, refused.stderr.String(), "1 rows cannot become a record", test.flag)
 				args = append(args, test.flag)
 			} else {
-				if _, err := kadm.NewClient(r.kafka.Client(t)).CreateTopic(t.Context(), 1, 1, nil, "cdc-relay.parked."+r.name); err != nil {
-					t.Fatal(err)
-				}
+				r.createTopic(t, "cdc-relay.parked."+r.name, nil)
 			}
 			if done := r.command(t, exitFine, args...); !done.Done {
 				t.Fatalf("it did %+v", done)

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/cdc-relay/cdc-relay/cdc"
 	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
@@ -33,30 +30,14 @@ func (r *testRelay) outboxRows(t *testing.T, from cdc.XID8) (n int) {
 	return n
 }
 
-// watchFloor returns what tells the floor of the newest position record.
-func (r *testRelay) watchFloor(t *testing.T) (floor func() cdc.PublishedFloor) {
+// floor is that of the newest position record.
+func (r *testRelay) floor(t *testing.T) cdc.PublishedFloor {
 	t.Helper()
-	client := r.kafka.Client(t, kgo.ConsumeTopics("cdc-relay.position."+r.name), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
-	var newest cdc.PublishedFloor
-	return func() cdc.PublishedFloor {
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond) // nothing more may come
-		defer cancel()
-		fetches := client.PollFetches(ctx)
-		fetches.EachRecord(func(record *kgo.Record) {
-			if string(record.Key) != r.name {
-				return
-			}
-			position, err := cdc.UnmarshalPositionRecord(record.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			newest = cdc.PublishedFloor{}
-			if position.PublishedFloor != nil {
-				newest = *position.PublishedFloor
-			}
-		})
-		return newest
+	_, record := r.position(t)
+	if record.PublishedFloor == nil {
+		return cdc.PublishedFloor{}
 	}
+	return *record.PublishedFloor
 }
 
 // A resync compares the rows from the published floor on, and finds the one that
@@ -65,7 +46,6 @@ func TestResyncComparesFromTheFloorOn(t *testing.T) {
 	t.Parallel()
 	r := newTestRelay(t, cdctest.SharedPostgres(t), cdctest.SharedKafka(t))
 	r.init(t)
-	floor := r.watchFloor(t)
 	run := start(t, nil, "run", "--config", r.config)
 	published := r.insert(t, 1)
 	r.wantPublished(t, published)
@@ -73,7 +53,7 @@ func TestResyncComparesFromTheFloorOn(t *testing.T) {
 		t.Helper()
 		eventually(t, "a floor above the rows", func() bool {
 			published = append(published, r.insert(t, 1)...)
-			return floor().XID > above
+			return r.floor(t).XID > above
 		})
 	}
 	advance(0)
@@ -96,7 +76,7 @@ func TestResyncComparesFromTheFloorOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing := append(r.insert(t, 3), held)
-	proved := floor()
+	proved := r.floor(t)
 	if xid := r.xid(t, held); proved.XID > xid || proved.XID <= r.xid(t, covered[0]) {
 		t.Fatalf("the floor is %+v, a transaction is not published that has id %d", proved, xid)
 	}
@@ -120,13 +100,13 @@ func TestResyncComparesFromTheFloorOn(t *testing.T) {
 	r.wantPublished(t, append(published, missing...))
 
 	// The next one relies on what this one has compared, once a row bears witness.
-	if floor().LSN == 0 || floor().From != 0 {
-		t.Errorf("after the resync the floor is %+v", floor())
+	if floor := r.floor(t); floor.LSN == 0 || floor.From != 0 {
+		t.Errorf("after the resync the floor is %+v", floor)
 	}
 	witness := r.insert(t, 1)
 	published = append(append(published, missing...), witness...)
 	execute(t, nil, "run", "--once", "--config", r.config).wantCode(t, exitFine)
-	after := floor()
+	after := r.floor(t)
 	r.dropSlot(t)
 	again := r.command(t, exitFine, "resync")
 	wantIn(t, strings.Join(again.Does, "\n"), fmt.Sprintf("compares %d rows; those of transactions from 0 to below %d", r.outboxRows(t, after.XID), after.XID), "publishes 0 rows")
