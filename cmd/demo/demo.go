@@ -177,7 +177,7 @@ func (d *demo) tell(ctx context.Context, stopRelay func()) (int, error) {
 	if err := d.awaitReady(ctx); err != nil {
 		return exitFine, err
 	}
-	began := time.Now()
+	began, seconds := time.Now(), 0.0
 	loadCtx, stopLoad := context.WithCancel(ctx)
 	defer stopLoad()
 	group, groupCtx := errgroup.WithContext(loadCtx)
@@ -190,10 +190,11 @@ func (d *demo) tell(ctx context.Context, stopRelay func()) (int, error) {
 	}
 	group.Go(func() error {
 		defer stopLoad()
-		return d.lasts(groupCtx, began, injected)
+		err := d.lasts(groupCtx, began, injected)
+		seconds = time.Since(began).Seconds()
+		return err
 	})
 	err := group.Wait()
-	seconds := time.Since(began).Seconds()
 	if ctx.Err() != nil || err != nil {
 		fmt.Fprintln(d.out, summary(d.watch.snapshot()))
 		return exitFine, err
@@ -230,14 +231,20 @@ func (d *demo) conclude(o *outcome, err error) (int, error) {
 func (d *demo) minimum() int { return min(2000, int(100*d.duration.Seconds())) }
 
 // lasts returns when the load has run long enough: for the duration, and for a
-// check until the last fault is over and there are enough payments, at most five
-// times as long.
+// check until the last fault is over and there are enough payments and rollbacks,
+// at most ten times as long.
 func (d *demo) lasts(ctx context.Context, began time.Time, injected <-chan struct{}) error {
 	if d.duration == 0 {
 		<-ctx.Done()
 		return nil
 	}
 	sleep(ctx, time.Until(began.Add(d.duration)))
+	if d.meanwhile != nil {
+		select {
+		case <-d.meanwhile:
+		case <-ctx.Done():
+		}
+	}
 	if !d.check {
 		return nil
 	}
@@ -245,12 +252,19 @@ func (d *demo) lasts(ctx context.Context, began time.Time, injected <-chan struc
 	case <-injected:
 	case <-ctx.Done():
 	}
-	for d.watch.snapshot().Sent < d.minimum() && time.Since(began) < 5*d.duration {
+	for !d.enough(time.Since(began)) && time.Since(began) < 10*d.duration {
 		if !sleep(ctx, retryInterval) {
 			return nil
 		}
 	}
 	return nil
+}
+
+// enough says whether a load of this length fulfils what a check demands of it,
+// which is counted in whole seconds.
+func (d *demo) enough(took time.Duration) bool {
+	v := d.watch.snapshot()
+	return v.Sent >= d.minimum() && float64(v.RolledBack) >= took.Seconds()+1
 }
 
 // tellFirst tells how long the first payment took to be seen on its whole way.

@@ -39,6 +39,10 @@ type options struct {
 	listen   string
 	rate     float64
 	since    int64
+
+	// meanwhile makes the load go on until it is closed, however long a test takes
+	// for what it does beside it; nil: that does not count.
+	meanwhile <-chan struct{}
 }
 
 // Main runs one command line and returns the exit code.

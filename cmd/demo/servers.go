@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -131,7 +130,7 @@ func (s *servers) remove() error {
 type ports struct {
 	api, apiAdmin, relayAdmin, notifierAdmin string
 
-	held []net.Listener // keep others away until the processes start
+	held []net.Listener // keep others away from usual ports until the processes start
 }
 
 // release lets the processes have their ports.
@@ -152,33 +151,20 @@ func choosePorts(usual bool) (ports, error) {
 		address *string
 		usual   int
 	}{{&p.api, 8080}, {&p.relayAdmin, 9790}, {&p.apiAdmin, 9791}, {&p.notifierAdmin, 9792}} {
-		if !usual {
-			choice.usual = randomPort()
+		if usual {
+			if listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(choice.usual))); err == nil {
+				p.held = append(p.held, listener)
+				*choice.address = listener.Addr().String()
+				continue
+			}
 		}
-		listener, err := listenNear(choice.usual)
-		if err != nil {
+		// No other demo or test is given it, also while a process is not there.
+		var err error
+		if *choice.address, err = cdctest.FreeAddress(); err != nil {
 			return p, errors.Join(err, p.release())
 		}
-		p.held = append(p.held, listener)
-		*choice.address = listener.Addr().String()
 	}
 	return p, nil
-}
-
-// randomPort is one from below the ranges that kernels use for outgoing
-// connections, in which a restarted process may find its own port taken by a
-// client.
-func randomPort() int { return 10_000 + rand.IntN(5_000) }
-
-// listenNear listens at the port, or at another one if it is taken.
-func listenNear(port int) (net.Listener, error) {
-	for range 200 {
-		if listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			return listener, nil
-		}
-		port = randomPort()
-	}
-	return nil, errors.New("find a free port: too many are taken")
 }
 
 // writeConfigs renders the configuration of relay and notifier.
