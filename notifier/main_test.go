@@ -72,7 +72,7 @@ func newBedOn(t testing.TB, postgres *cdctest.Postgres, kafka *cdctest.Kafka, pa
 		Pool: pool,
 		Slack: SlackConfig{
 			WebhookURL: func() (string, error) { return b.server.URL + webhookPath, nil },
-			RetryMin:   5 * time.Millisecond, RetryMax: 20 * time.Millisecond, RefusedRetry: 20 * time.Millisecond, Timeout: 5 * time.Second,
+			RetryMin:   5 * time.Millisecond, RetryMax: 20 * time.Millisecond, RefusedRetry: 20 * time.Millisecond, Timeout: patience,
 		},
 		Logger: slog.New(slog.NewTextHandler(&b.log, nil)),
 	}

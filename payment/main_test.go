@@ -92,7 +92,10 @@ func newBed(t testing.TB, change func(*payment.Config, *payment.HandlerConfig)) 
 		t.Fatal(err)
 	}
 	t.Cleanup(b.app.Close)
-	cfg := payment.Config{Pool: b.app, Registerer: b.registry, Logger: slog.New(slog.NewTextHandler(b.log, nil))}
+	cfg := payment.Config{
+		Pool: b.app, Registerer: b.registry, Logger: slog.New(slog.NewTextHandler(b.log, nil)),
+		LockTimeout: time.Minute, RequestTimeout: 2 * time.Minute, // longer than a test needs for a look, on a machine however slow
+	}
 	var handlerConfig payment.HandlerConfig
 	if change != nil {
 		change(&cfg, &handlerConfig)
@@ -316,7 +319,7 @@ func (b *bed) holdUsers(t testing.TB) (release func()) {
 func (b *bed) awaitLockWaits(t testing.TB, n int) {
 	t.Helper()
 	const waits = `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		b.exec(t, `SELECT pg_stat_clear_snapshot()`) // a transaction sees the first look for ever
 		got := scan[int](t, b, waits)
 		if got == n {

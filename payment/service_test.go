@@ -191,9 +191,7 @@ func all(n int, f func(i int)) {
 }
 
 func TestOneReservationPaidByManyIsPaidOnce(t *testing.T) {
-	b := newBed(t, func(c *payment.Config, _ *payment.HandlerConfig) {
-		c.LockTimeout, c.RequestTimeout = 20*time.Second, 60*time.Second
-	})
+	b := newBed(t, nil)
 	user := b.user(t, 1_000_000)
 	reservation := b.reservation(t, user, 100)
 	var mu sync.Mutex
@@ -215,9 +213,7 @@ func TestOneReservationPaidByManyIsPaidOnce(t *testing.T) {
 // Requests that touch the same rows in different orders, with too little money
 // for all of them.
 func TestPaymentsThatCrossNeitherDeadlockNorOverdraw(t *testing.T) {
-	b := newBed(t, func(c *payment.Config, _ *payment.HandlerConfig) {
-		c.LockTimeout, c.RequestTimeout = 20*time.Second, 60*time.Second
-	})
+	b := newBed(t, nil)
 	user := b.user(t, 1000)
 	ids := make([]uuid.UUID, 16)
 	for i := range ids {
@@ -248,9 +244,7 @@ func TestPaymentsThatCrossNeitherDeadlockNorOverdraw(t *testing.T) {
 // requests have in common. All of them have come as far as that row before the
 // first one gets it.
 func TestOneBalanceIsSpentByManyWithoutFailingTechnically(t *testing.T) {
-	b := newBed(t, func(c *payment.Config, _ *payment.HandlerConfig) {
-		c.LockTimeout, c.RequestTimeout = 20*time.Second, 60*time.Second
-	})
+	b := newBed(t, nil)
 	user := b.user(t, 500)
 	ids := make([]uuid.UUID, 12)
 	for i := range ids {
@@ -396,8 +390,11 @@ func TestARequestThatTakesTooLongEnds(t *testing.T) {
 	b := newBed(t, func(c *payment.Config, _ *payment.HandlerConfig) {
 		c.LockTimeout, c.RequestTimeout = 99*time.Millisecond, 100*time.Millisecond
 	})
-	user := b.user(t, 1000)
-	body := payBody(user, b.reservation(t, user, 100))
+	// Not through the service: these too might take longer than it permits.
+	user, reservation := uuid.New(), uuid.New()
+	b.exec(t, `INSERT INTO payment.users (id, balance, currency) VALUES ($1, 1000, 'KRW')`, user)
+	b.exec(t, `INSERT INTO payment.reservations (id, user_id, seat, price, currency, expires_at) VALUES ($1, $2, 'A-12', 100, 'KRW', now() + interval '1 hour')`, reservation, user)
+	body := payBody(user, reservation)
 	b.exec(t, `
 		CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(20); RETURN NEW; END $$;
 		CREATE TRIGGER dawdle BEFORE INSERT ON payment.history FOR EACH ROW EXECUTE FUNCTION dawdle()`)

@@ -31,7 +31,7 @@ func createOutbox(t *testing.T, conn *pgx.Conn, table, payloadType, more string)
 		}
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if _, err := conn.Exec(ctx, "DROP OWNED BY "+role); err != nil {
 			t.Error(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -60,9 +61,12 @@ type running struct {
 func serve(t testing.TB, env []string, args ...string) *running {
 	t.Helper()
 	r := &running{stderr: &output{}, signals: make(chan os.Signal, 2), exit: make(chan int, 1)}
-	args = append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"}, args...)
+	args = append([]string{
+		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json",
+		"--lock-timeout", "1m", "--request-timeout", "2m", // longer than a test needs for a look, on a machine however slow
+	}, args...)
 	go func() { r.exit <- Main(args, io.Discard, r.stderr, env, r.signals) }()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for r.api == "" {
 		for line := range strings.Lines(r.stderr.String()) {
 			var fields map[string]any
@@ -165,7 +169,8 @@ func TestFromAnEmptyDatabaseToAPayment(t *testing.T) {
 	if status != http.StatusUnprocessableEntity {
 		t.Errorf("one key for two requests: got %d %s", status, reservation)
 	}
-	for path, want := range map[string]string{"/livez": "ok", "/readyz": "ok", "/metrics": "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_response_status_code=\"201\",http_route=\"/v1/users\"} 1"} {
+	awaitReadyz(t, r, http.StatusOK, "ok")
+	for path, want := range map[string]string{"/livez": "ok", "/metrics": "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_response_status_code=\"201\",http_route=\"/v1/users\"} 1"} {
 		if status, body := call(t, "GET", r.admin+path, ""); status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: got %d %s", path, status, body)
 		}
@@ -223,11 +228,21 @@ func TestASignalLetsRequestsInFlightEnd(t *testing.T) {
 
 func await(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20s: %s", what)
+			t.Fatalf("not within 30s: %s", what)
 		}
 	}
+}
+
+// awaitReadyz returns when the probe answers so: the one before may have met a
+// database that took too long.
+func awaitReadyz(t testing.TB, r *running, want int, text string) {
+	t.Helper()
+	await(t, fmt.Sprintf("/readyz answers %d with %s", want, text), func() bool {
+		status, body := call(t, "GET", r.admin+"/readyz", "")
+		return status == want && strings.Contains(body, text)
+	})
 }
 
 // awaitLockWait returns when a request waits for a lock that tx holds.
@@ -260,9 +275,7 @@ func TestReadinessNeedsTheTables(t *testing.T) {
 	postgres, _ := migrated(t) // makes the role
 	empty := postgres.Database(t)
 	r := serve(t, []string{envDSN + "=" + postgres.DSN(empty, "payment_app")})
-	if status, body := call(t, "GET", r.admin+"/readyz", ""); status != http.StatusServiceUnavailable || !strings.Contains(body, "payment-api migrate up") {
-		t.Errorf("/readyz: %d %s", status, body)
-	}
+	awaitReadyz(t, r, http.StatusServiceUnavailable, "payment-api migrate up")
 }
 
 func TestWrongSettingsAreToldAtOnce(t *testing.T) {
