@@ -61,11 +61,11 @@ func (s *Sink) newIdempotentPublisher() (*idempotentPublisher, error) {
 // begin makes sure that no relay in mode exactly-once goes on from the position
 // topic, if there is one, and learns what stands there.
 func (s *Sink) begin(ctx context.Context, p *idempotentPublisher) (cdc.KafkaFacts, error) {
-	facts, err := s.lookBack(ctx, p.publisher)
+	facts, decided, err := s.lookBack(ctx, p.publisher)
 	if err != nil {
 		return facts, err
 	}
-	if record := facts.Record; record != nil && (record.Mode != cdc.AtLeastOnce || record.TransactionalIDs != s.cfg.transactionalIDs()) {
+	if !decided || s.needsMark(facts.Record) {
 		if facts.Record, facts.Pins, err = s.markAtLeastOnce(ctx); err != nil {
 			return facts, err
 		}
@@ -77,38 +77,45 @@ func (s *Sink) begin(ctx context.Context, p *idempotentPublisher) (cdc.KafkaFact
 	return facts, nil
 }
 
+// needsMark says whether somebody may still go on from the record in mode
+// exactly-once, or with other transactional ids.
+func (s *Sink) needsMark(record *cdc.PositionRecord) bool {
+	return record != nil && (record.Mode != cdc.AtLeastOnce || record.TransactionalIDs != s.cfg.transactionalIDs())
+}
+
 // lookBack reads the newest record and pins without fencing. That is final where
-// the record says at-least-once: who wrote it had fenced all others before.
-func (s *Sink) lookBack(ctx context.Context, p *publisher) (facts cdc.KafkaFacts, err error) {
+// all is decided and the record says at-least-once: who wrote it had fenced all
+// others before.
+func (s *Sink) lookBack(ctx context.Context, p *publisher) (facts cdc.KafkaFacts, decided bool, err error) {
 	cluster, topics, err := describeTopics(ctx, p.admin, s.cfg.PositionTopic)
 	if err != nil {
-		return facts, s.explain("look up position topic "+s.cfg.PositionTopic, err)
+		return facts, false, s.explain("look up position topic "+s.cfg.PositionTopic, err)
 	}
 	facts.ClusterID = cluster
 	position := topics[s.cfg.PositionTopic]
 	if !position.exists {
-		return facts, nil
+		return facts, true, nil
 	}
 	if err := s.checkPositionTopic(position); err != nil {
-		return facts, err
+		return facts, false, err
 	}
 	log := s.positionLog(p.admin)
 	at, err := log.settledBounds(ctx)
 	if err != nil {
-		return facts, s.explain("read the position", err)
+		return facts, false, s.explain("read the position", err)
 	}
 	found, err := log.newest(ctx, at.start, at.stable, true)
 	if err != nil {
-		return facts, s.explain("read the position", err)
+		return facts, false, s.explain("read the position", err)
 	}
 	if found.next < at.stable {
-		return facts, s.incomplete(found.next, at.stable)
+		return facts, false, s.incomplete(found.next, at.stable)
 	}
 	if facts.Record, err = s.decodeRecord(found.record); err != nil {
-		return facts, err
+		return facts, false, err
 	}
 	facts.Pins, err = s.decodePins(found.pins)
-	return facts, err
+	return facts, at.stable >= at.high, err
 }
 
 // markAtLeastOnce fences whoever may still commit and commits the newest record
@@ -120,7 +127,7 @@ func (s *Sink) markAtLeastOnce(ctx context.Context) (*cdc.PositionRecord, []cdc.
 		return nil, nil, err
 	}
 	defer p.Close()
-	if facts.Record == nil || facts.Record.State == cdc.RecordResyncing {
+	if !s.needsMark(facts.Record) || facts.Record.State == cdc.RecordResyncing {
 		return facts.Record, facts.Pins, nil
 	}
 	marked := *facts.Record

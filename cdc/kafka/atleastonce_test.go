@@ -2,8 +2,10 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -205,6 +207,58 @@ func TestAtLeastOnceMarksThePositionTopic(t *testing.T) {
 	if got := values(visible(t, brokers, string(topic))); !slices.Equal(got, []string{"a", "b", "nobody is fenced"}) {
 		t.Errorf("visible %v", got)
 	}
+}
+
+// A predecessor in mode exactly-once may have produced its first record of all and
+// not ended the transaction: nothing is committed yet, and it must not commit later.
+func TestAtLeastOnceFencesWhatIsUndecided(t *testing.T) {
+	brokers := anyBrokers(t)
+	cfg := testConfig(brokers)
+	topic := newTopic(t, brokers, 1, nil)
+	n := new(network)
+	cfg.Dial = n.dial
+	predecessor, _ := open(t, ready(t, cfg))
+	arrived := make(chan struct{})
+	var once sync.Once
+	n.disturb(func(key int16) fault {
+		if key == int16(kmsg.EndTxn) {
+			once.Do(func() { close(arrived) })
+			return swallow
+		}
+		return pass
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- predecessor.Publish(testContext(t), batch(0x100, topic, "a")) }()
+	<-arrived
+	later := atLeastOnce(cfg)
+	later.Dial = nil
+	_, facts := openIdempotent(t, newSink(t, later))
+	if facts.Record != nil {
+		t.Errorf("record: %+v", facts.Record)
+	}
+	if hasOpen(t, brokers, cfg.PositionTopic) {
+		t.Error("the predecessor can still commit")
+	}
+	n.disturb(nil)
+	predecessor.Close()
+	if err := <-ended; err == nil {
+		t.Error("the predecessor has published")
+	}
+	if got := values(visible(t, brokers, string(topic))); len(got) != 0 {
+		t.Errorf("visible %v", got)
+	}
+}
+
+// hasOpen says whether a transaction is open in the topic now.
+func hasOpen(t testing.TB, brokers []string, topic string) bool {
+	t.Helper()
+	admin := kadm.NewClient(plainClient(t, brokers))
+	ends, err1 := admin.ListEndOffsets(testContext(t), topic)
+	stable, err2 := admin.ListCommittedOffsets(testContext(t), topic)
+	if err := errors.Join(firstError(ends, err1), firstError(stable, err2)); err != nil {
+		t.Fatal(err)
+	}
+	return stable[topic][0].Offset < ends[topic][0].Offset
 }
 
 func (c Config) withIDs() cdc.TransactionalIDs {

@@ -101,7 +101,8 @@ func (l *positionLog) bounds(ctx context.Context) (bounds, error) {
 // settledBounds waits until everything that stood below the high watermark at
 // the call is decided. The answer to EndTxn comes before its marker is written;
 // without the wait, who reads right after a commit would find the record before.
-// A transaction that stays open is waited for only so long.
+// A transaction that stays open is waited for only so long, and stable < high
+// then; high remains what it was at the call.
 func (l *positionLog) settledBounds(ctx context.Context) (bounds, error) {
 	at, err := l.bounds(ctx)
 	if err != nil {
@@ -115,6 +116,7 @@ func (l *positionLog) settledBounds(ctx context.Context) (bounds, error) {
 		if at, err = l.bounds(ctx); err != nil {
 			return at, err
 		}
+		at.high = high
 	}
 	return at, nil
 }

@@ -236,7 +236,7 @@ func TestOpenHaltsAtAHangingTransaction(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 1750*time.Millisecond)
 		_, _, err = s.Open(ctx)
 		cancel()
-		if problem := cdc.AsProblem(err); problem.Treatment != cdc.Retry {
+		if problem := cdc.AsProblem(err); problem == nil || problem.Treatment != cdc.Retry {
 			break
 		}
 	}
