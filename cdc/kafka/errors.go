@@ -34,7 +34,8 @@ func (s *Sink) explain(step string, err error) error {
 	}
 	p := &cdc.Problem{What: step + " failed", Err: err}
 	if !s.explainKafka(p, err) && !s.explainConnection(p, err) {
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrClientClosed) {
+		// franz-go says of a connection that was not made in time that it has died.
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrClientClosed) || kgo.IsRetryableBrokerErr(err) {
 			p.Why = "no answer in time"
 			p.Fix = "look at the brokers' health: offline partitions, overloaded or restarting brokers"
 		}

@@ -388,3 +388,21 @@ func TestUnreachableBrokersEndInTime(t *testing.T) {
 		})
 	}
 }
+
+// A connection that is still being made when the time is over has a way out too.
+func TestAConnectionThatIsNotMadeIsExplained(t *testing.T) {
+	cfg := testConfig([]string{cdctest.Address(t)})
+	for range 20 { // which of two ends franz-go tells of is chance
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		cfg.Dial = func(dial context.Context, _, _ string) (net.Conn, error) {
+			<-dial.Done()
+			return nil, dial.Err()
+		}
+		_, err := newSink(t, cfg).Advise(ctx)
+		cancel()
+		problem, ok := errors.AsType[*cdc.Problem](err)
+		if !ok || problem.Treatment != cdc.Retry || problem.Why == "" || problem.Fix == "" {
+			t.Fatalf("Advise: %v", err)
+		}
+	}
+}
