@@ -65,7 +65,7 @@
 // # Reading order
 //
 // lsn.go, position.go, row.go, record.go, message.go (values); batch.go,
-// progress.go, recovery.go (pure rules); step.go, relay.go and streaming.go (all
-// decisions as one step function); ports.go (what adapters must do); run.go
-// and worker.go (the thin shell).
+// progress.go, recovery.go (pure rules); step.go, relay.go, streaming.go,
+// settle.go and ending.go (all decisions as one step function); ports.go (what
+// adapters must do); run.go and worker.go (the thin shell).
 package cdc

@@ -111,7 +111,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "batch cut without marking the position incomplete",
-		file: "cdc/streaming.go",
+		file: "cdc/settle.go",
 		replace: []string{
 			"		next.Complete = false\n", "",
 		},
