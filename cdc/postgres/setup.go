@@ -125,6 +125,10 @@ type SlotOptions struct {
 
 const defaultSlotTimeout = 30 * time.Second
 
+// cancelAgain lies between two cancels of one command: one that comes before the
+// server has read the command is lost.
+const cancelAgain = time.Second
+
 // CreatedSlot is a slot that was made, or was there.
 type CreatedSlot struct {
 	// ConsistentPoint is where decoding begins; of a slot that was there, its
@@ -209,21 +213,17 @@ func (a *Admin) runCreateSlot(ctx context.Context, conn *connection, command str
 	if timeout <= 0 {
 		timeout = defaultSlotTimeout
 	}
-	type outcome struct {
-		result pglogrepl.CreateReplicationSlotResult
-		err    error
-	}
-	outcomes := make(chan outcome, 1) // the goroutine never waits for us
+	outcomes := make(chan slotOutcome, 1) // the goroutine never waits for us
 	execCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	go func() {
 		result, err := pglogrepl.ParseCreateReplicationSlot(conn.pg.Exec(execCtx, command))
-		outcomes <- outcome{result, err}
+		outcomes <- slotOutcome{result, err}
 	}()
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	var late error
-	var out outcome
+	var out slotOutcome
 	select {
 	case out = <-outcomes:
 	case <-timer.C:
@@ -232,15 +232,9 @@ func (a *Admin) runCreateSlot(ctx context.Context, conn *connection, command str
 		late = fmt.Errorf("%s: %w", step, context.Cause(ctx))
 	}
 	if late != nil {
-		cancelCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ConnectTimeout)
-		defer cancel()
-		if err := conn.pg.CancelRequest(cancelCtx); err != nil {
-			late = errors.Join(late, fmt.Errorf("cancel on the server: %w", err))
-		}
-		hangUp := context.AfterFunc(cancelCtx, stop)
-		defer hangUp()
-		if out = <-outcomes; out.err != nil {
-			return nil, late
+		var unheard error
+		if out, unheard = a.cancelSlot(ctx, conn, outcomes, stop); out.err != nil {
+			return nil, errors.Join(late, unheard)
 		}
 	}
 	if out.err != nil {
@@ -251,6 +245,32 @@ func (a *Admin) runCreateSlot(ctx context.Context, conn *connection, command str
 		return nil, fmt.Errorf("%s: %w", step, err)
 	}
 	return &CreatedSlot{ConsistentPoint: point, Snapshot: out.result.SnapshotName}, nil
+}
+
+// slotOutcome is the server's answer to CREATE_REPLICATION_SLOT.
+type slotOutcome struct {
+	result pglogrepl.CreateReplicationSlotResult
+	err    error
+}
+
+// cancelSlot returns what became of a command that it has cancelled: the slot may
+// have been made just before. It hangs up when the server hears no cancel.
+func (a *Admin) cancelSlot(ctx context.Context, conn *connection, outcomes <-chan slotOutcome, hangUp func()) (out slotOutcome, unheard error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ConnectTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, hangUp)()
+	again := time.NewTicker(cancelAgain)
+	defer again.Stop()
+	for {
+		if err := conn.pg.CancelRequest(ctx); err != nil {
+			unheard = fmt.Errorf("cancel on the server: %w", err)
+		}
+		select {
+		case out = <-outcomes:
+			return out, unheard
+		case <-again.C:
+		}
+	}
 }
 
 func (a *Admin) createSlotError(ctx context.Context, conn *connection, step string, err error) error {

@@ -86,8 +86,7 @@ func TestASlotThatCannotBeMadeInTimeNamesItsBlockers(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin := f.admin(t)
-	// Long enough for a busy server to begin: what is cancelled before is not cancelled.
-	_, err = admin.CreateSlot(t.Context(), SlotOptions{Timeout: 2 * time.Second})
+	_, err = admin.CreateSlot(t.Context(), SlotOptions{Timeout: 300 * time.Millisecond})
 	wantProblem(t, err, cdc.Retry, "", "could not be made within")
 	p := cdc.AsProblem(err)
 	if pid := blocker.PgConn().PID(); !strings.Contains(p.Why, "in postgres since") {
