@@ -3,17 +3,17 @@ package audit
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/cdc-relay/cdc-relay/cdc"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 	"github.com/cdc-relay/cdc-relay/cdc/routing"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(cdctest.Main(m)) }
 
 const (
 	testTopic      = cdc.Topic("payment-event")

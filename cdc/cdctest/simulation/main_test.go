@@ -1,9 +1,10 @@
 package simulation
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/cdc-relay/cdc-relay/cdc/cdctest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(cdctest.Main(m)) }
